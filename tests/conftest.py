@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real images, weights and golden values kept beside the checkout; tests that need them are skipped without."""
+    root = Path(os.environ.get("VITBENCH_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (root / "golden").is_dir():
+        pytest.skip(f"no golden values or real samples at {root} (set VITBENCH_SHARED)")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small tensors are faster on one thread, and results do not depend on the machine's core count."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,172 @@
+"""The shapes of cards: plain data about everything registered, importable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vitbench.catalogue.views import View
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.4814547, 0.4578275, 0.4082107), (0.2686295, 0.2613026, 0.2757771)
+HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a method, model or protocol comes from."""
+
+    authors: str
+    year: int
+    arxiv: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.authors} {self.year}" + (f", arXiv {self.arxiv}" if self.arxiv else "")
+
+
+@dataclass(frozen=True)
+class BackboneCard:
+    """A frozen ViT (or a control) and what a task must know before loading it.
+
+    patch_px in pixels; prefix_tokens counts CLS and registers; `weights` is "none" (control), "file:NAME" (shipped in
+    backbones/weights), "hub" (timm id resolved online or in the hub cache); `final_norm` says which norm gives `patch`.
+    """
+
+    name: str
+    entry: Any
+    family: str
+    kind: Literal["model", "lab", "control", "module"]
+    patch_px: int
+    prefix_tokens: int
+    registers: int
+    embed_dim: int
+    depth: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    timm_id: str = ""
+    weights: str = "hub"
+    position: str = ""
+    final_norm: str = "norm"
+    register_twin: str = ""
+    lost_feature: Literal["key", "query", "value"] = "key"
+    licence: str = ""
+    source: Source | None = None
+    notes: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DefectCard:
+    """A planted artefact for any ViT, `NAME+DEFECT[...]`; `params` is a frozen dataclass instance with the defaults."""
+
+    name: str
+    entry: Any
+    params: Any
+    summary: str
+    seen_in: str = ""
+
+
+@dataclass(frozen=True)
+class RepairCard:
+    """What is done about artefacts, and what the planner must know of it.
+
+    acts_on: kinds of fields it changes ("patch", "patch_raw", "block", "query", "key", "value", "cls"; "*" = all).
+    needs: further fields its map reads. edits: overrides `edit`, so it costs a pass of its own. swaps: "register_twin"
+    when it runs another backbone. sign: what is expected of it, "repair" or "control" (a negative control).
+    """
+
+    name: str
+    entry: Any
+    params: Any
+    family: Literal["none", "map", "edit", "ensemble", "add-on", "weights", "twin"]
+    acts_on: tuple[str, ...]
+    summary: str
+    needs: tuple[str, ...] = ()
+    needs_fit: bool = False
+    edits: bool = False
+    swaps: str = ""
+    role: Literal["repair", "control"] = "repair"
+    source: Source | None = None
+    upstream_licence: str = ""
+    differs: str = ""
+    cost: str = ""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One exact, versioned way to run a task. `settings` is a frozen dataclass instance (see `TaskSettings`)."""
+
+    name: str
+    version: int
+    settings: Any
+    summary: str
+    source: Source | None = None
+    selection: Literal["none", "heldout", "oracle"] = "none"
+    differs: str = ""
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Settings every protocol has; protocols add their own fields. `field`: what is read, in the grammar of fields.py."""
+
+    field: str = "patch"
+    view: str = "resize"
+    image_px: int = 224
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """What is asked of the tokens, and what the planner must know of it.
+
+    targets: dataset columns it needs. splits: those it reads, of "train" and "val". aux: further token fields for a given
+    settings instance (`aux(settings)`). metric: the kind in `vitbench.metrics` that owns rows and aggregate.
+    headline: the metric that leaderboards show.
+    """
+
+    name: str
+    entry: Any
+    title: str
+    family: Literal["dense", "image", "probe", "diagnostic", "video", "correspondence"]
+    protocols: tuple[Protocol, ...]
+    metric: str
+    headline: str
+    targets: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("train", "val")
+    aux: Callable[[Any], tuple[str, ...]] = lambda settings: ()
+    stochastic: bool = False
+    summary: str = ""
+
+    def protocol(self, name: str) -> Protocol:
+        from vitbench.errors import UsageError
+
+        for protocol in self.protocols:
+            if protocol.name == name:
+                return protocol
+        raise UsageError(
+            f"task {self.name!r} has no protocol {name!r}", f"it has {', '.join(p.name for p in self.protocols)}"
+        )
+
+    def view(self, settings: TaskSettings) -> View:
+        return View.parse(settings.view, settings.image_px)
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """Named splits with images and targets. `size_px` (h, w) where all images have one size; 0 counts are unknown."""
+
+    name: str
+    entry: Any
+    summary: str
+    splits: Mapping[str, int]
+    targets: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    object_classes: tuple[int, ...] = ()
+    label_classes: tuple[str, ...] = ()
+    ignore_index: int = 255
+    size_px: tuple[int, int] | None = None
+    version: int = 1
+    licence: str = ""
+    source: Source | None = None
+    defaults: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,59 @@
+"""Views: how an image becomes network input. Plain data; `vitbench.tokens.views` applies them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vitbench.errors import UsageError
+
+ViewKind = Literal["whole", "resize", "crop", "slide", "flip"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at an image.
+
+    whole   native size, zero-padded (after normalisation) at bottom and right to a multiple of the patch
+    resize  squashed to size_px x size_px, rounded down to a multiple of the patch
+    crop    shorter side to resize_px (256/224 of size_px), then the centre size_px x size_px
+    slide   windows of size_px every stride_px (2/3 of size_px), the last ones shifted inside; shorter side to size_px first
+    flip    as resize, mirrored left to right
+    """
+
+    kind: ViewKind
+    size_px: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind != "whole" and self.size_px <= 0:
+            raise UsageError(f"view {self.kind!r} needs a size in pixels")
+
+    @staticmethod
+    def parse(kind: str, size_px: int) -> View:
+        if kind not in ("whole", "resize", "crop", "slide", "flip"):
+            raise UsageError(f"unknown view {kind!r}", "whole, resize, crop, slide or flip")
+        return View(kind, 0 if kind == "whole" else size_px)  # type: ignore[arg-type]
+
+    def snapped(self, patch_px: int) -> View:
+        """The view with its size rounded down to a multiple of the patch (hummingbird: 512 for patch 16, 504 for 14)."""
+        if self.kind == "whole":
+            return self
+        return View(self.kind, max(self.size_px // patch_px, 1) * patch_px)
+
+    def simplest(self, image_hw: tuple[int, int] | None, patch_px: int) -> View:
+        """`whole` where this view leaves images of that fixed size as they are, so that such passes are shared."""
+        snapped = self.snapped(patch_px)
+        if snapped.kind == "resize" and image_hw == (snapped.size_px, snapped.size_px):
+            return View("whole")
+        return snapped
+
+    @property
+    def resize_px(self) -> int:
+        return round(self.size_px * 256 / 224)
+
+    @property
+    def stride_px(self) -> int:
+        return self.size_px * 2 // 3
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "whole" else f"{self.kind}{self.size_px}"

@@ -1,0 +1,68 @@
+"""Rows: sufficient statistics per unit, and the measures computed from their sums. NumPy only.
+
+Every measure is a function of *sums over units* of the statistics, so that any of them can be bootstrapped by weighting units:
+`measure.value({name: weights @ stats[name]})`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vitbench.errors import RecordError
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n units. unit_id: image, pair, clip or query; group_id: what the bootstrap resamples (image, video, scene).
+
+    stats: name -> (n,) or (n, k) float64 sufficient statistics. info: constants the measures need (class names, groups).
+    """
+
+    unit_id: tuple[str, ...]
+    group_id: tuple[str, ...]
+    stats: Mapping[str, Array]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.unit_id)
+        if len(self.group_id) != n or any(len(s) != n for s in self.stats.values()):
+            raise RecordError(f"rows: {n} units but {len(self.group_id)} groups and stats of other lengths")
+
+    def __len__(self) -> int:
+        return len(self.unit_id)
+
+    def sums(self, weights: Array | None = None) -> dict[str, Array]:
+        """Sums over units; with weights (draws, n) one sum per draw: (draws,) or (draws, k)."""
+        if weights is None:
+            return {name: np.asarray(s, np.float64).sum(0) for name, s in self.stats.items()}
+        return {name: weights @ np.asarray(s, np.float64) for name, s in self.stats.items()}
+
+    @staticmethod
+    def concat(parts: list[Rows]) -> Rows:
+        """Rows one after another; they must have the same statistics and constants."""
+        if not parts:
+            raise RecordError("no rows to join: the split is empty")
+        stats = {k: np.concatenate([p.stats[k] for p in parts]) for k in parts[0].stats}
+        units = tuple(u for p in parts for u in p.unit_id)
+        return Rows(units, tuple(g for p in parts for g in p.group_id), stats, parts[0].info)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric: `value(sums, info)` works on sums of any leading shape (..., k) and gives (...). NaN where undefined.
+
+    no_bootstrap: why there is no interval (for quantities that are not functions of sums of units).
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    value: Callable[[Mapping[str, Array], Mapping[str, Any]], Array]
+    no_bootstrap: str = ""

@@ -1,0 +1,67 @@
+"""The contract of a task: fit a head on train tokens, measure it on val tokens, one row per unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from vitbench.catalogue.cards import DatasetCard, TaskCard
+from vitbench.records.rows import Rows
+from vitbench.tokens.types import Tokens
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens of a few images of one grid size, and their targets (one dict of dataset columns per image)."""
+
+    tokens: Tokens
+    targets: list[dict[str, Any]]
+
+
+class TokenStream(Protocol):
+    """Re-iterable and larger than memory: batches in dataset order, tokens float32, mapped by the repair."""
+
+    split: str
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __len__(self) -> int:
+        """Number of images (samples)."""
+        ...
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Sample ids in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What a task may know beside the tokens: the data set's card and the seed."""
+
+    dataset: DatasetCard
+    seed: int
+
+
+class Task(Generic[S]):
+    """Base of all tasks. `settings` is the frozen dataclass of the protocol (with what the suite overrides)."""
+
+    card: ClassVar[TaskCard]
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def fit(self, train: TokenStream, context: TaskContext) -> Any:
+        """A head fitted on train tokens; default: none. Hyper-parameters are chosen on a slice of train."""
+        return None
+
+    def measure(self, head: Any, test: TokenStream, context: TaskContext) -> Rows:
+        """One row of sufficient statistics per unit."""
+        raise NotImplementedError(f"{type(self).__name__}.measure")
+
+    def flags(self, head: Any, rows: Rows) -> Mapping[str, Any]:
+        """Remarks for the record, such as a degenerate share or the chosen hyper-parameter."""
+        return {}
