@@ -1,0 +1,109 @@
+"""From text to cards: names with brackets, globs and `+` chains become canonical references. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from vitbench.catalogue import BACKBONES, DEFECTS, REPAIRS, TASKS
+from vitbench.catalogue.cards import Protocol, RepairCard, TaskCard, TaskSettings
+from vitbench.errors import UsageError
+from vitbench.selection import Term, overrides, parse_chain, parse_term, with_params
+
+
+@dataclass(frozen=True)
+class RepairStep:
+    """One repair of a chain: its card and its parameters."""
+
+    card: RepairCard
+    params: Any
+
+    @property
+    def text(self) -> str:
+        return str(Term(self.card.name, overrides(self.card.params, self.params)))
+
+
+@dataclass(frozen=True)
+class TaskRef:
+    """A task under one protocol, its settings possibly overridden; `text` names all of it."""
+
+    card: TaskCard
+    protocol: Protocol
+    settings: TaskSettings
+
+    @property
+    def base(self) -> str:
+        return f"{self.card.name}@{self.protocol.name}"
+
+    @property
+    def text(self) -> str:
+        return str(Term(self.base, overrides(self.protocol.settings, self.settings)))
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.base, "version": self.protocol.version, "settings": asdict(self.settings)}
+
+
+def expand_backbones(pattern: str) -> list[str]:
+    """Canonical names of the backbones a text selects: globs over registered names, defects after `+`, `timm:ID`."""
+    base, *defects = parse_chain(pattern)
+    if base.name.startswith("timm:"):
+        if any(c in base.name for c in "*?"):
+            raise UsageError(f"{base.name!r}: no globs after timm:", "write the full timm id")
+        names = [str(base)]
+    elif base.params:
+        names = [str(Term(BACKBONES.get(base.name).name, base.params))]
+    else:
+        names = BACKBONES.match(base.name)
+    planted = [str(Term(d.name, overrides(card.params, with_params(card.params, d, "defect"))))
+               for d in defects for card in [DEFECTS.get(d.name)]]  # fmt: skip
+    return ["+".join([name, *planted]) for name in names]
+
+
+def expand_repairs(pattern: str) -> list[str]:
+    """Canonical repair chains a text selects; globs stand for single registered repairs."""
+    if any(c in pattern for c in "*?") and "+" not in pattern and "[" not in pattern:
+        return REPAIRS.match(pattern)
+    return ["+".join(step.text for step in repair_chain(pattern))]
+
+
+def repair_chain(text: str) -> tuple[RepairStep, ...]:
+    """`sinder+zscore[field=key]` -> steps with typed parameters."""
+    steps = []
+    for term in parse_chain(text):
+        card = REPAIRS.get(term.name)
+        steps.append(RepairStep(card, with_params(card.params, term, "repair")))
+    return tuple(steps)
+
+
+def expand_tasks(pattern: str) -> list[TaskRef]:
+    """Tasks a text selects: `depth` (its first protocol), `depth@ridge`, `depth@*`, globs over either part, brackets."""
+    term = parse_term(pattern)
+    name, at, protocol = term.name.partition("@")
+    refs = []
+    for task in TASKS.match(name):
+        card = TASKS.get(task)
+        if not at:
+            chosen = [card.protocols[0]]
+        elif any(c in protocol for c in "*?"):
+            chosen = [p for p in card.protocols if fnmatchcase(p.name, protocol)]
+        else:
+            chosen = [card.protocol(protocol)]
+        for p in chosen:
+            refs.append(TaskRef(card, p, with_params(p.settings, Term(f"{task}@{p.name}", term.params), "protocol")))
+    return refs
+
+
+def with_settings(ref: TaskRef, settings: dict[str, Any]) -> TaskRef:
+    """The task with a suite's settings for the dataset put in, where the protocol has such a setting and it was not given."""
+    own = dict(overrides(ref.protocol.settings, ref.settings))
+    names = {k: str(v) for k, v in settings.items() if hasattr(ref.settings, k) and k not in own}
+    term = Term(ref.base, tuple(names.items()))
+    return replace(ref, settings=with_params(ref.settings, term, "protocol"))
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a filter selects a canonical name: equal, equal without brackets, or a glob over either."""
+    bare = "+".join(term.name for term in parse_chain(text)) if not text.startswith("folder:") else text
+    glob = pattern.replace("[", "[[]")
+    return any(pattern == t or fnmatchcase(t, glob) for t in (text, bare, bare.partition("@")[0]))

@@ -1,0 +1,410 @@
+"""Selections in; passes, fits and cells out. Pure: what is on disk is asked of a `World`; no torch.
+
+A pass is one sweep of a backbone (edited by a repair, if that is what the repair does) over one split in one view; all cells
+that need it share it. A repair that only maps tokens adds no pass. A repair's state is fitted once per field and train split.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from vitbench.catalogue.cards import BackboneCard, DatasetCard
+from vitbench.catalogue.fields import GRID_FIELDS, acts_on, parse_field, stored_dtype
+from vitbench.catalogue.resolve import RepairStep, TaskRef, repair_chain
+from vitbench.catalogue.views import View
+from vitbench.choices import Choice
+from vitbench.errors import UsageError
+from vitbench.identity import Slot, cell_identity, digest
+
+CellStatus = Literal["todo", "cached", "unavailable", "not_applicable"]
+TYPICAL_HW = (480, 640)  # assumed where a data set does not say how large its images are
+
+
+@dataclass(frozen=True)
+class BackboneState:
+    """What planning knows of a backbone: its card, and whether its weights are here."""
+
+    card: BackboneCard
+    status: Literal["ready", "download", "unavailable"]
+    digest: str
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class SplitState:
+    """What planning knows of a split: how many images, and the digest of which. `reason` set = not there."""
+
+    images: int
+    digest: str
+    reason: str = ""
+    remedy: str = ""
+
+
+class World(Protocol):
+    """What is on this machine: weights, data, stored tokens, records."""
+
+    def backbone(self, name: str) -> BackboneState: ...
+    def dataset(self, name: str) -> DatasetCard: ...
+    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState: ...
+    def stored_fields(self, store: str) -> frozenset[str]: ...
+    def stored_state(self, fit: str) -> bool: ...
+    def has_record(self, slot: Slot, identity: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class SplitRef:
+    """Which images: a split with the targets that must be there, cut to `limit`."""
+
+    dataset: str
+    split: str
+    targets: tuple[str, ...]
+    limit: int | None
+    seed: int
+    images: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class PassJob:
+    """One sweep. `store` is the token store it writes to; `fields` are those not there yet."""
+
+    store: str
+    backbone: str
+    edit: str
+    edit_fits: tuple[str, ...]
+    split: SplitRef
+    view: View
+    dtype: str
+    fields: tuple[str, ...]
+    bytes: int
+
+    @property
+    def id(self) -> str:
+        return f"pass-{self.store}-{digest(self.fields)[:8]}"
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """A repair's state for one field, learned on train tokens of an unrepaired (or edited) pass."""
+
+    id: str
+    repair: str
+    field: str
+    needs: tuple[str, ...]
+    backbone: str
+    store: str
+    split: SplitRef
+    view: View
+    dtype: str
+    seed: int
+    upstream: tuple[str, ...]  # fits whose maps come before this one in the chain
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """One cell with all it needs. `maps`: the repairs applied to stored tokens; `fits`: (step, field) -> fit id."""
+
+    slot: Slot
+    identity: str
+    components: dict[str, Any]
+    status: CellStatus
+    reason: str = ""
+    remedy: str = ""
+    task: TaskRef | None = None
+    maps: tuple[str, ...] = ()
+    fits: tuple[tuple[int, str, str], ...] = ()
+    stores: dict[str, str] = field(default_factory=dict)  # split -> store
+    splits: dict[str, SplitRef] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()
+    backbone: str = ""
+    forwards_per_image: float = 1.0
+
+    @property
+    def id(self) -> str:
+        return f"cell-{self.identity}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run. `requires` maps a job id to the job ids that must be done before."""
+
+    passes: tuple[PassJob, ...]
+    fits: tuple[FitJob, ...]
+    cells: tuple[CellJob, ...]
+    requires: dict[str, tuple[str, ...]]
+
+    def with_status(self, *statuses: str) -> list[CellJob]:
+        return [c for c in self.cells if c.status in statuses]
+
+    @property
+    def forwards(self) -> int:
+        return sum(p.split.images for p in self.passes)
+
+    @property
+    def bytes(self) -> int:
+        return sum(p.bytes for p in self.passes)
+
+
+def make_plan(choices: Iterable[Choice], world: World, budget_bytes: int | None = None) -> Plan:
+    """Plan the choices against what is there. `budget_bytes` splits passes whose fields would not fit together."""
+    builder = _Builder(world)
+    cells = [builder.cell(choice) for choice in choices]
+    passes, requires = builder.passes(budget_bytes)
+    by_store: dict[str, list[str]] = defaultdict(list)
+    for p in passes:
+        by_store[p.store].append(p.id)
+    fits = [f for f in builder.fits.values() if not world.stored_state(f.id)]
+    pending = {f.id for f in fits}
+    for f in fits:
+        requires[f.id] = (*by_store[f.store], *(u for u in f.upstream if u in pending))
+    for c in cells:
+        if c.status == "todo":
+            needed = [p for s in dict.fromkeys(c.stores.values()) for p in by_store[s]]
+            requires[c.id] = (*needed, *(f for _, _, f in c.fits if f in pending))
+    return Plan(tuple(passes), tuple(fits), tuple(cells), requires)
+
+
+class _Builder:
+    """Collects what cells need while they are planned one by one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.fits: dict[str, FitJob] = {}
+        self.wanted: dict[str, dict[tuple[str, ...], None]] = defaultdict(dict)  # store -> groups of fields
+        self.sweeps: dict[str, PassJob] = {}
+
+    # -- one cell ---------------------------------------------------------------------------------------------------
+
+    def cell(self, choice: Choice) -> CellJob:
+        slot = Slot(choice.backbone, choice.repair, choice.task.text, choice.dataset, choice.seed)
+        chain = repair_chain(choice.repair)
+        refused = self._swapped(choice.backbone, chain)
+        if isinstance(refused, _Refused):
+            return self._missing(slot, refused)
+        backbone = refused
+        state = self.world.backbone(backbone)
+        field_name = choice.task.settings.field
+        if field_name == "auto":
+            field_name = state.card.lost_feature
+        maps = tuple(s for s in chain if not s.card.edits and not s.card.swaps and s.card.family != "none")
+        edits = tuple(s for s in chain if s.card.edits)
+        for step in (*maps, *edits):
+            if not acts_on(step.card.acts_on, field_name):
+                return self._missing(
+                    slot, _Refused("not_applicable", f"{step.card.name} does not act on {field_name!r}, which the task reads", "")
+                )
+        if state.status == "unavailable":
+            return self._missing(slot, _Refused("unavailable", state.reason, state.remedy))
+        splits = self._splits(choice, fit=any(s.card.needs_fit for s in chain))
+        if isinstance(splits, _Refused):
+            return self._missing(slot, splits)
+        return self._todo(slot, choice, backbone, state, field_name, maps, edits, splits)
+
+    def _swapped(self, backbone: str, chain: tuple[RepairStep, ...]) -> str | _Refused:
+        """The backbone that runs: the register twin where the chain swaps it in."""
+        if not any(step.card.swaps == "register_twin" for step in chain):
+            return backbone
+        if "+" in backbone:
+            return _Refused("not_applicable", "a clean register twin does not repair a planted defect", "")
+        twin = self.world.backbone(backbone).card.register_twin
+        if not twin:
+            return _Refused("not_applicable", f"{backbone} has no register twin", "")
+        return twin
+
+    def _splits(self, choice: Choice, fit: bool) -> dict[str, SplitRef] | _Refused:
+        card = self.world.dataset(choice.dataset)
+        targets = choice.task.card.targets
+        lacking = [t for t in targets if t not in card.targets]
+        if lacking:
+            return _Refused("not_applicable", f"dataset {choice.dataset} has no {', '.join(lacking)}", "")
+        names = list(choice.task.card.splits)
+        if fit and "train" not in names:
+            names.append("train")
+        out = {}
+        for name in names:
+            limits = choice.options.limits
+            limit = limits.get(name, limits.get("*"))
+            state = self.world.split(choice.dataset, name, targets, limit, choice.seed)
+            if state.reason:
+                return _Refused("unavailable", state.reason, state.remedy)
+            out[name] = SplitRef(choice.dataset, name, targets, limit, choice.seed, state.images, state.digest)
+        return out
+
+    def _missing(self, slot: Slot, refused: _Refused) -> CellJob:
+        components = {"status": refused.status}
+        return CellJob(slot, cell_identity(slot, components), components, refused.status, refused.reason, refused.remedy)
+
+    def _todo(
+        self, slot: Slot, choice: Choice, backbone: str, state: BackboneState, field_name: str,
+        maps: tuple[RepairStep, ...], edits: tuple[RepairStep, ...], splits: dict[str, SplitRef],
+    ) -> CellJob:  # fmt: skip
+        dataset = self.world.dataset(choice.dataset)
+        view = choice.task.card.view(choice.task.settings).simplest(dataset.size_px, state.card.patch_px)
+        aux = choice.task.card.aux(choice.task.settings)
+        needs = tuple(dict.fromkeys((field_name, *aux, *(n for s in maps for n in s.card.needs))))
+        sweep = _Sweep(self, backbone, state.digest, edits, splits, view, choice.options.dtype, choice.seed)
+        stores = {name: sweep.store(ref) for name, ref in splits.items()}
+        mapped = tuple(f for f in (field_name, *aux) if any(acts_on(s.card.acts_on, f) for s in maps))
+        fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""), needs)
+        card = {k: splits[k].digest for k in sorted(splits)}
+        components = {
+            "backbone": {"name": backbone, "digest": state.digest, "position": state.card.position},
+            "repair": {
+                "steps": [s.text for s in (*edits, *maps)],
+                "fit": card.get("train") if fits or sweep.edit_fits else None,
+            },
+            "task": choice.task.identity(),
+            "data": {"name": choice.dataset, "version": dataset.version, "splits": card},
+            "view": str(view),
+            "dtype": choice.options.dtype,
+            "stored": {f: stored_dtype(f) for f in needs},
+        }
+        identity = cell_identity(slot, components)
+        cached = self.world.has_record(slot, identity)
+        if not cached:
+            for name, ref in splits.items():
+                fields = needs if name in choice.task.card.splits else self._fit_fields(field_name, maps)
+                sweep.want(stores[name], ref, fields)
+            for _, _, fit_id in fits:
+                self.fits.update({f.id: f for f in sweep.pending_fits if f.id == fit_id})
+            self.fits.update({f.id: f for f in sweep.pending_fits if f.id in sweep.edit_fits})
+        return CellJob(
+            slot, identity, components, "cached" if cached else "todo", task=choice.task,
+            maps=tuple(s.text for s in maps), fits=fits, stores=stores, splits=splits,
+            fields=needs, backbone=backbone,
+        )  # fmt: skip
+
+    @staticmethod
+    def _fit_fields(field_name: str, maps: tuple[RepairStep, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((field_name, *(n for s in maps for n in s.card.needs))))
+
+    def _chain_fits(
+        self, sweep: _Sweep, maps: tuple[RepairStep, ...], mapped: tuple[str, ...], store: str, needs: tuple[str, ...]
+    ) -> tuple[tuple[int, str, str], ...]:
+        fits = []
+        for name in mapped:
+            upstream: tuple[str, ...] = ()
+            before: tuple[str, ...] = ()
+            for i, step in enumerate(maps):
+                before = (*before, step.text)
+                if step.card.needs_fit and acts_on(step.card.acts_on, name):
+                    fit = sweep.fit("+".join(before), name, step.card.needs, store, upstream)
+                    fits.append((i, name, fit.id))
+                    upstream = (*upstream, fit.id)
+        return tuple(fits)
+
+    # -- passes ------------------------------------------------------------------------------------------------------
+
+    def passes(self, budget: int | None) -> tuple[list[PassJob], dict[str, tuple[str, ...]]]:
+        """The fewest passes that write the missing fields; one per store unless the byte budget splits it."""
+        out: list[PassJob] = []
+        requires: dict[str, tuple[str, ...]] = {}
+        for store, groups in self.wanted.items():
+            template, have = self.sweeps[store], self.world.stored_fields(store)
+            for fields in _packed(groups, have, lambda f, t=template: self._bytes(t, f), budget):
+                job = replace(template, fields=fields, bytes=sum(self._bytes(template, f) for f in fields))
+                out.append(job)
+                requires[job.id] = tuple(f for f in job.edit_fits if not self.world.stored_state(f))
+        return out, requires
+
+    def _bytes(self, job: PassJob, name: str) -> int:
+        card = self.world.backbone(job.backbone).card
+        h, w = self.world.dataset(job.split.dataset).size_px or TYPICAL_HW
+        if job.view.kind != "whole":
+            h = w = job.view.size_px
+        cells = max(h // card.patch_px, 1) * max(w // card.patch_px, 1)
+        dim = card.embed_dim or 768
+        kind = parse_field(name).kind
+        per_cell = {"norms": card.depth or 12, "pixels": 3 * card.patch_px**2, "flags": 1}
+        channels = dim if kind in GRID_FIELDS else per_cell.get(kind, dim / cells)
+        size = {"float32": 4, "float16": 2, "uint8": 1, "bool": 1}[stored_dtype(name)]
+        return int(job.split.images * cells * channels * size)
+
+
+@dataclass(frozen=True)
+class _Refused:
+    status: Literal["unavailable", "not_applicable"]
+    reason: str
+    remedy: str
+
+
+class _Sweep:
+    """The passes and fits of one (backbone, edits, view, dtype) as one cell sees them."""
+
+    def __init__(
+        self, builder: _Builder, backbone: str, weights: str, edits: tuple[RepairStep, ...], splits: dict[str, SplitRef],
+        view: View, dtype: str, seed: int,
+    ) -> None:  # fmt: skip
+        self.builder, self.backbone, self.weights, self.view, self.dtype, self.seed = (
+            builder, backbone, weights, view, dtype, seed)  # fmt: skip
+        self.splits = splits
+        self.edit = ""
+        self.edit_fits: tuple[str, ...] = ()
+        self.pending_fits: list[FitJob] = []
+        for step in edits:  # an edit is fitted on the pass of the edits before it
+            text = f"{self.edit}+{step.text}" if self.edit else step.text
+            if step.card.needs_fit:
+                train = splits["train"]
+                store = self.store(train)
+                fields = step.card.needs or ("patch",)
+                self.want(store, train, fields)
+                fit = self.fit(text, fields[0], step.card.needs, store, self.edit_fits)
+                self.edit_fits = (*self.edit_fits, fit.id)
+            self.edit = text
+
+    def store(self, ref: SplitRef) -> str:
+        return digest(
+            {"backbone": self.backbone, "weights": self.weights, "edit": [self.edit, *self.edit_fits],
+             "data": [ref.dataset, ref.split, ref.digest], "view": str(self.view), "dtype": self.dtype}
+        )  # fmt: skip
+
+    def want(self, store: str, ref: SplitRef, fields: tuple[str, ...]) -> None:
+        self.builder.sweeps.setdefault(
+            store, PassJob(store, self.backbone, self.edit, self.edit_fits, ref, self.view, self.dtype, (), 0)
+        )
+        self.builder.wanted[store].setdefault(fields)
+
+    def fit(self, chain: str, name: str, needs: tuple[str, ...], store: str, upstream: tuple[str, ...]) -> FitJob:
+        if not store:
+            raise UsageError(f"repair {chain!r} needs a train split to be fitted on")
+        job = FitJob(
+            "fit-" + digest([chain, name, store, self.seed, upstream]), chain, name, needs, self.backbone, store,
+            self.splits["train"], self.view, self.dtype, self.seed, upstream,
+        )  # fmt: skip
+        self.pending_fits.append(job)
+        return job
+
+
+def _packed(groups: Iterable[tuple[str, ...]], have: frozenset[str], size: Any, budget: int | None) -> list[tuple[str, ...]]:
+    """Join groups of fields (one per cell) into as few passes as fit the budget; fields already stored are left out."""
+    packs: list[dict[str, None]] = []
+    for group in groups:
+        missing = [f for f in group if f not in have]
+        if not missing:
+            continue
+        for pack in packs:
+            joined = pack | dict.fromkeys(missing)
+            if budget is None or sum(size(f) for f in joined) <= budget:
+                pack.update(joined)
+                break
+        else:
+            need = sum(size(f) for f in missing)
+            if budget is not None and need > budget:
+                raise UsageError(
+                    f"one pass needs {need / 1e9:.1f} GB for {', '.join(missing)}, more than the cache budget",
+                    "raise --cache-budget or lower --limit",
+                )
+            packs.append(dict.fromkeys(missing))
+    # A field that two packs hold is written once.
+    seen: set[str] = set()
+    out = []
+    for pack in packs:
+        fields = tuple(f for f in sorted(pack) if f not in seen)
+        seen.update(fields)
+        if fields:
+            out.append(fields)
+    return out
