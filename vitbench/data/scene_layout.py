@@ -6,7 +6,7 @@ style) is paint only: colours and flat textures. Lengths are metres; X right, Y 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ class Solid:
 
 @dataclass(frozen=True)
 class Decal:
-    """A flat leaf on wall or floor (label and depth are those of the surface). Image sides and radians."""
+    """A flat leaf on wall or floor (label and depth are those of the surface). Image sides and radians, in frame 0."""
 
     x: float
     y: float
@@ -99,7 +99,7 @@ class Style:
 def sample_layout(seed: int, index: int) -> Layout:
     """The geometry of scene `index` of `seed`, at time 0."""
     rng = np.random.default_rng((seed, index, _GEOMETRY))
-    camera = Camera(1.15, float(rng.uniform(0.22, 0.5)), float(rng.uniform(1.1, 1.6)), 0.0, 0.0)
+    camera = Camera(1.15, float(rng.uniform(0.22, 0.5)), float(rng.uniform(1.3, 1.9)), 0.0, 0.0)
     wall, floor = rng.permutation(N_RELIEFS)[:2]
     elevation, azimuth = rng.uniform(0.5, 1.1), rng.uniform(-np.pi, 0.0)
     light = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
@@ -120,15 +120,15 @@ def sample_layout(seed: int, index: int) -> Layout:
 def _sample_solids(rng: np.random.Generator, camera: Camera) -> tuple[Solid, ...]:
     count = int(rng.integers(3, MAX_OBJECTS + 1))
     steps = np.sort(rng.uniform(0.0, 1.0, count))
-    depths = (2.7 + 1.2 * steps + 0.3 * np.arange(count))[::-1]  # 0.3 m apart, so that bulges never cross
+    depths = (2.5 + 1.2 * steps + 0.3 * np.arange(count))[::-1]  # 0.3 m apart, so that bulges never cross
     slots = (rng.permutation(count) + rng.uniform(0.1, 0.9, count)) / count
     solids = []
     for z, slot in zip(depths, slots, strict=True):
-        radius = float(rng.uniform(0.58, 0.8))
+        radius = float(rng.uniform(0.62, 0.84))
         x = (0.08 + 0.84 * slot - 0.5) * z / camera.focal
         top = (camera.horizon - 0.12) * z / camera.focal  # centre height at which the solid nears the upper edge
         standing = radius - camera.height
-        y = standing + max(0.0, top - standing) * float(rng.uniform(0.0, 1.0)) ** 1.5
+        y = standing + max(0.0, top - standing) * float(rng.uniform(0.0, 1.0)) ** 3
         solids.append(
             Solid(
                 shape=int(rng.integers(N_SHAPES)),
@@ -138,7 +138,7 @@ def _sample_solids(rng: np.random.Generator, camera: Camera) -> tuple[Solid, ...
                 radius=radius,
                 angle=float(rng.uniform(-np.pi / 6, np.pi / 6)),
                 mirror=1 if rng.random() < 0.5 else -1,
-                velocity=(float(rng.normal(0, 0.05)), float(rng.normal(0, 0.012)), float(rng.normal(0, 0.03))),
+                velocity=(float(rng.normal(0, 0.06)), float(rng.normal(0, 0.02)), float(rng.normal(0, 0.04))),
             )
         )
     return tuple(solids)
@@ -150,42 +150,19 @@ def _sample_decal(rng: np.random.Generator) -> Decal:
 
 
 def advance(layout: Layout, frames: int) -> Layout:
-    """The same scene `frames` frames later. Depth order is kept; decals stay on the layout of frame 0 only."""
-    if frames == 0:
-        return layout
-    camera = layout.camera
+    """The same scene `frames` frames later; the depth order of the solids never changes."""
     moved = tuple(
-        Solid(
-            solid.shape,
-            solid.x + frames * solid.velocity[0],
-            solid.y + frames * solid.velocity[1],
-            solid.z,
-            solid.radius,
-            solid.angle + frames * solid.velocity[2],
-            solid.mirror,
-            solid.velocity,
+        replace(
+            solid,
+            x=solid.x + frames * solid.velocity[0],
+            y=solid.y + frames * solid.velocity[1],
+            angle=solid.angle + frames * solid.velocity[2],
         )
         for solid in layout.solids
     )
-    camera = Camera(
-        camera.focal,
-        camera.horizon,
-        camera.height,
-        camera.x + frames * layout.drift[0],
-        camera.z + frames * layout.drift[1],
-    )
-    return Layout(
-        camera,
-        layout.wall_distance,
-        layout.wall_angle,
-        layout.reliefs,
-        layout.relief_scale,
-        moved,
-        layout.light,
-        layout.ambient,
-        layout.decals,
-        layout.drift,
-    )
+    camera = layout.camera
+    camera = replace(camera, x=camera.x + frames * layout.drift[0], z=camera.z + frames * layout.drift[1])
+    return replace(layout, camera=camera, solids=moved)
 
 
 def sample_style(seed: int, index: int, style: int, layout: Layout) -> Style:
