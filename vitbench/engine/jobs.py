@@ -1,0 +1,224 @@
+"""The three kinds of jobs. Each is named by identity, restartable, and leaves either a complete result or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from vitbench.backbones.base import Backbone
+from vitbench.catalogue import TASKS
+from vitbench.engine.options import RunOptions
+from vitbench.engine.outcome import Outcome
+from vitbench.engine.streams import MappedStream, Samples, StoreFitContext
+from vitbench.engine.workspace import state_path
+from vitbench.errors import StorageError
+from vitbench.metrics import measures
+from vitbench.plan import CellJob, FitJob, PassJob, SplitRef
+from vitbench.records import provenance
+from vitbench.records.inference import summarise
+from vitbench.records.schema import Record
+from vitbench.records.store import find, write
+from vitbench.repairs.base import Repair, State
+from vitbench.repairs.compose import build_repair
+from vitbench.selection import split_outside
+from vitbench.tasks.base import TaskContext
+from vitbench.tokens.extract import run_pass
+from vitbench.tokens.manifest import stored_fields
+from vitbench.tokens.store import ShardWriter, StoredTokens
+from vitbench.tokens.types import TokenRequest
+
+
+class Workbench:
+    """What jobs share within one process: loaded backbones (the last one only), opened splits, the device."""
+
+    def __init__(self, options: RunOptions, modules: Mapping[str, Backbone] | None = None) -> None:
+        self.options = options
+        self.device = torch.device(_device(options.device))
+        self._modules = dict(modules or {})
+        self._loaded: tuple[tuple[str, str], Backbone] | None = None
+        self._samples: dict[SplitRef, Samples] = {}
+
+    def backbone(self, name: str, dtype: str) -> Backbone:
+        """The backbone with its defects, on the device; one is kept loaded."""
+        if self._loaded is None or self._loaded[0] != (name, dtype):
+            self._loaded = None
+            base, _, defects = name.partition("+")
+            if base in self._modules:
+                loaded = self._modules[base]
+            else:
+                from vitbench.backbones.load import load_backbone
+
+                loaded = load_backbone(base, weights=dict(self.options.weights), offline=self.options.offline)
+            if defects:
+                from vitbench.backbones.defects import plant_all
+
+                loaded = plant_all(loaded, defects)
+            self._loaded = (name, dtype), loaded.to(self.device, getattr(torch, dtype))
+        return self._loaded[1]
+
+    def samples(self, ref: SplitRef) -> Samples:
+        if ref not in self._samples:
+            self._samples[ref] = Samples(ref, self.options.data_root)
+        return self._samples[ref]
+
+    def state(self, fit: str) -> State:
+        path = state_path(self.options, fit)
+        with safe_open(path, framework="pt", device=str(self.device)) as f:
+            return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 - not a dict
+
+    def maps(self, steps: tuple[str, ...], fits: tuple[tuple[int, str, str], ...]) -> list[tuple[Repair[Any], dict[str, State]]]:
+        """Repairs of a chain with their states: (step, field) -> state."""
+        out = []
+        for i, text in enumerate(steps):
+            states = {name: self.state(fit) for step, name, fit in fits if step == i}
+            out.append((build_repair(text), states))
+        return out
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def run_pass_job(job: PassJob, bench: Workbench) -> Outcome:
+    """Extract the fields that are missing; a second process with the same job waits and finds them there."""
+    started = time.perf_counter()
+    root = bench.options.tokens
+    with _lock(bench.options, job.store):
+        fields = tuple(f for f in job.fields if f not in stored_fields(root, job.store))
+        if not fields:
+            return Outcome("ok", "already there")
+        backbone = bench.backbone(job.backbone, job.dtype)
+        for i, text in enumerate(split_outside(job.edit, "+") if job.edit else []):
+            state = bench.state(job.edit_fits[i]) if i < len(job.edit_fits) else {}
+            backbone = build_repair(text).edit(backbone, state)
+        samples = bench.samples(job.split)
+        writer = ShardWriter(root, job.store, fields)
+        cost = run_pass(backbone, samples.images(), TokenRequest(fields, job.view), [writer])
+    return Outcome("ok", f"{int(cost['forwards'])} images", time.perf_counter() - started, int(cost["forwards"]))
+
+
+def run_fit_job(job: FitJob, bench: Workbench) -> Outcome:
+    """Fit the last repair of the job's chain for one field, on train tokens mapped by those before it."""
+    started = time.perf_counter()
+    path = state_path(bench.options, job.id)
+    with _lock(bench.options, job.id):
+        if path.is_file():
+            return Outcome("ok", "already there")
+        *steps, last = split_outside(job.repair, "+")
+        owners = [i for i, s in enumerate(steps) if build_repair(s).card.needs_fit]
+        fits = tuple((i, job.field, fit) for i, fit in zip(owners, job.upstream, strict=False))
+        context = StoreFitContext(bench, job, bench.maps(tuple(steps), fits))
+        state = build_repair(last).fit(context)
+        seconds = time.perf_counter() - started
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".writing")
+            save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata={"seconds": f"{seconds:.6f}"})
+            partial.replace(path)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error}", "free space, or use --cache") from error
+    return Outcome("ok", f"fitted on {context.images} images", seconds)
+
+
+def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
+    """Fit the head, measure, and write the record with its rows."""
+    started = time.perf_counter()
+    options = bench.options
+    with _lock(options, job.identity):
+        done = find(options.records, job.slot, job.identity)
+        if done is not None and done.status == "ok":
+            return Outcome("ok", "already there")
+        assert job.task is not None  # planned cells have a task
+        card = job.task.card
+        task = TASKS.load(card.name)(job.task.settings)
+        from vitbench.data.load import describe_dataset
+
+        context = TaskContext(describe_dataset(job.slot.dataset, options.data_root), job.slot.seed)
+        maps = bench.maps(job.maps, job.fits)
+        streams = {
+            name: MappedStream(
+                name, StoredTokens(options.tokens, job.stores[name], job.fields), bench.samples(job.splits[name]),
+                card.targets, maps, bench.device,
+            )
+            for name in card.splits
+        }  # fmt: skip
+        head = task.fit(streams["train"], context) if "train" in streams else None
+        fitted = time.perf_counter()
+        rows = task.measure(head, streams["val"], context)
+        measured = time.perf_counter()
+        metrics = summarise(rows, measures(card.metric))
+        cost = _cost(job, bench, streams, fitted - started, measured - fitted)
+        flags = {**task.flags(head, rows), **_fit_flags(job)}
+        record = Record.ok(
+            slot=job.slot, identity=job.identity, components=job.components, headline=card.headline, metrics=metrics,
+            cost=cost, provenance=_provenance(job, bench), flags=flags,
+        )  # fmt: skip
+        write(options.records, record, rows)
+    value = record.metrics[card.headline].value
+    text = "null" if value is None else f"{value:.2f}"
+    return Outcome("ok", f"{card.headline} {text}", time.perf_counter() - started)
+
+
+def _cost(job: CellJob, bench: Workbench, streams: Mapping[str, Any], fit_s: float, measure_s: float) -> dict[str, Any]:
+    stored = {name: StoredTokens(bench.options.tokens, s, job.fields[:1]).cost for name, s in job.stores.items()
+              if name in streams}  # fmt: skip
+    repair_s, parameters = 0.0, 0
+    for _, _, fit in job.fits:
+        with safe_open(state_path(bench.options, fit), framework="pt") as f:
+            repair_s += float((f.metadata() or {}).get("seconds", 0.0))
+            parameters += sum(f.get_tensor(name).numel() for name in f.keys())  # noqa: SIM118 - not a dict
+    return {
+        "seconds": {
+            "pass": sum(c["seconds"] for c in stored.values()),
+            "repair_fit": repair_s,
+            "head_fit": fit_s,
+            "measure": measure_s,
+        },
+        "forwards": int(sum(c["forwards"] for c in stored.values())),
+        "forwards_per_image": job.forwards_per_image,
+        "fit_seconds": repair_s,
+        "extra_parameters": parameters,
+        "peak_memory_bytes": _peak_memory(bench.device),
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def _fit_flags(job: CellJob) -> dict[str, Any]:
+    # A repair without a train split of its own would be fitted on what the cell evaluates on; the record must say so.
+    train, val = job.splits.get("train"), job.splits.get("val")
+    if job.fits and train and val and train.digest == val.digest:
+        return {"repair_fitted_on_evaluation_data": True}
+    return {}
+
+
+def _provenance(job: CellJob, bench: Workbench) -> dict[str, Any]:
+    device = str(bench.device)
+    driver = torch.version.cuda or "" if bench.device.type == "cuda" else ""
+    if bench.device.type == "cuda":
+        device = torch.cuda.get_device_name(bench.device)
+    settings = asdict(job.task.settings) if job.task else {}
+    return provenance.collect(list(bench.options.command), settings, device, driver)
+
+
+def _lock(options: RunOptions, name: str) -> FileLock:
+    folder = options.cache / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write the cache {options.cache}: {error}", "use --cache DIR") from error
+    return FileLock(folder / f"{name}.lock")

@@ -1,0 +1,298 @@
+"""The local engine: spawned workers take jobs of a plan; a failing cell is recorded and the rest goes on.
+
+It knows nothing of what a task does. Workers that die are replaced; Ctrl-C leaves what is complete, and the same command
+again goes on from there.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vitbench.engine.options import RunOptions
+from vitbench.engine.outcome import Outcome
+from vitbench.errors import NotApplicableError, RecordError, StorageError, UnavailableError
+from vitbench.plan import CellJob, FitJob, PassJob, Plan
+from vitbench.records.schema import Record
+from vitbench.records.store import write
+from vitbench.tokens.manifest import evict, parts
+
+if TYPE_CHECKING:
+    from vitbench.engine.jobs import Workbench
+
+Job = PassJob | FitJob | CellJob
+
+
+class Listener(Protocol):
+    """What hears of progress."""
+
+    def started(self, job: Job) -> None: ...
+    def finished(self, job: Job, outcome: Outcome) -> None: ...
+
+
+@dataclass
+class Summary:
+    """What a run came to: outcomes by job id, and the images that went through a model."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    forwards: int = 0
+    seconds: float = 0.0
+
+    def count(self, plan: Plan, status: str) -> int:
+        return sum(1 for c in plan.cells if c.id in self.outcomes and self.outcomes[c.id].status == status)
+
+
+def run(plan: Plan, options: RunOptions, listener: Listener, modules: Mapping[str, Any] | None = None) -> Summary:
+    """Run what the plan has to do; returns outcomes. Raises StorageError as soon as the disk is full or not writable."""
+    _check_writable(options)
+    started = time.perf_counter()
+    summary = Summary()
+    record_missing(plan, options)
+    schedule = _Schedule(plan, options)
+    if schedule.left:
+        workers = options.worker_count() if not modules else 0
+        if workers == 0:
+            _run_inline(schedule, options, listener, summary, modules)
+        else:
+            _run_workers(schedule, options, listener, summary, workers)
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def _check_writable(options: RunOptions) -> None:
+    try:
+        options.records.mkdir(parents=True, exist_ok=True)
+        probe = options.records / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RecordError(f"records folder {options.records} is not writable: {error.strerror}", "use --records DIR") from error
+
+
+def record_missing(plan: Plan, options: RunOptions) -> None:
+    """Cells that cannot run are records too, with the reason and the remedy."""
+    for cell in plan.with_status("unavailable", "not_applicable"):
+        record = Record.missing(
+            cell.status, cell.reason, cell.remedy, slot=cell.slot, identity=cell.identity, components=cell.components
+        )
+        write(options.records, record, None, replace=False)
+
+
+class _Schedule:
+    """Which job may run next. Jobs of earlier backbones first, so that their tokens can be dropped soonest."""
+
+    def __init__(self, plan: Plan, options: RunOptions) -> None:
+        todo = [c for c in plan.cells if c.status == "todo"]
+        self.jobs: dict[str, Job] = {j.id: j for j in (*plan.passes, *plan.fits, *todo)}
+        self.requires = {j: {r for r in plan.requires.get(j, ()) if r in self.jobs} for j in self.jobs}
+        order = {name: i for i, name in enumerate(dict.fromkeys(j.backbone for j in self.jobs.values()))}
+        kind = {PassJob: 0, FitJob: 1, CellJob: 2}
+        self._rank = {i: (order[j.backbone], kind[type(j)], n) for n, (i, j) in enumerate(self.jobs.items())}
+        self.left = set(self.jobs)
+        self.running: set[str] = set()
+        self._options = options
+
+    def next(self) -> Job | None:
+        """The best job that may start now, or None."""
+        ready = sorted((j for j in self.left - self.running if not self.requires[j] & self.left), key=self._rank.__getitem__)
+        for job_id in ready:
+            job = self.jobs[job_id]
+            if isinstance(job, PassJob) and not self._fits_budget(job) and (self.running or len(ready) > 1):
+                continue
+            self.running.add(job_id)
+            return job
+        return None
+
+    def _fits_budget(self, job: PassJob) -> bool:
+        budget, root = self._options.cache_budget, self._options.tokens
+        if budget is None:
+            return True
+        evict(root, self.needed_stores(), max(budget - job.bytes, 0))
+        return sum(p.bytes for p in parts(root)) + job.bytes <= budget
+
+    def needed_stores(self) -> frozenset[str]:
+        """Stores that a job still to be done reads."""
+        needed: set[str] = set()
+        for job_id in self.left:
+            job = self.jobs[job_id]
+            needed.update(job.stores.values() if isinstance(job, CellJob) else {job.store})
+        return frozenset(needed)
+
+    def done(self, job: Job, outcome: Outcome) -> list[tuple[Job, Outcome]]:
+        """Mark a job done; where it failed, its dependents fail with it. Returns everything that ended."""
+        self.left.discard(job.id)
+        self.running.discard(job.id)
+        ended = [(job, outcome)]
+        if outcome.status != "ok":
+            cause = Outcome(
+                outcome.status, f"{_kind(job)} failed: {outcome.message}", traceback=outcome.traceback,
+                error_type=outcome.error_type, stage=_kind(job),
+            )  # fmt: skip
+            for other in [j for j in sorted(self.left) if job.id in self.requires[j] and j not in self.running]:
+                ended += self.done(self.jobs[other], cause)
+        return ended
+
+
+def _kind(job: Job) -> str:
+    return {PassJob: "pass", FitJob: "fit", CellJob: "cell"}[type(job)]
+
+
+def execute(job: Job, bench: Workbench) -> Outcome:
+    """Run one job; whatever goes wrong becomes an outcome with its traceback. Only a full disk stops everything."""
+    import torch
+
+    from vitbench.engine import jobs
+
+    runners: dict[type, Callable[[Any, Workbench], Outcome]] = {
+        PassJob: jobs.run_pass_job, FitJob: jobs.run_fit_job, CellJob: jobs.run_cell_job}  # fmt: skip
+    try:
+        return runners[type(job)](job, bench)
+    except (StorageError, RecordError) as error:
+        return Outcome("storage", str(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return _outcome("oom", error, job)
+    except NotApplicableError as error:
+        return _outcome("not_applicable", error, job)
+    except UnavailableError as error:
+        return _outcome("unavailable", error, job)
+    except Exception as error:  # noqa: BLE001 - the contract: any failure of a cell is recorded, and the rest goes on
+        return _outcome("failed", error, job)
+
+
+def _outcome(status: str, error: BaseException, job: Job) -> Outcome:
+    return Outcome(
+        status, str(error) or type(error).__name__, traceback=traceback.format_exc(), error_type=type(error).__name__,
+        stage=_kind(job),
+    )  # fmt: skip
+
+
+def _close(schedule: _Schedule, job: Job, outcome: Outcome, options: RunOptions, listener: Listener, summary: Summary) -> None:
+    """Book a finished job: records for cells that did not come to a number, progress, counts."""
+    if outcome.status == "storage":
+        raise StorageError(outcome.message)
+    summary.forwards += outcome.forwards
+    for ended, result in schedule.done(job, outcome):
+        summary.outcomes[ended.id] = result
+        if isinstance(ended, CellJob) and result.status != "ok":
+            write(options.records, failure_record(ended, result), None)
+        listener.finished(ended, result)
+
+
+def failure_record(cell: CellJob, outcome: Outcome) -> Record:
+    """The record of a cell that has no number, with the error."""
+    if outcome.status in ("unavailable", "not_applicable"):
+        return Record.missing(
+            outcome.status, outcome.message, "", slot=cell.slot, identity=cell.identity, components=cell.components
+        )
+    error = {
+        "type": outcome.error_type, "message": outcome.message, "traceback": outcome.traceback, "stage": outcome.stage,
+    }  # fmt: skip
+    return Record.failed(
+        outcome.status, error, slot=cell.slot, identity=cell.identity, components=cell.components
+    )
+
+
+def _run_inline(
+    schedule: _Schedule, options: RunOptions, listener: Listener, summary: Summary, modules: Mapping[str, Any] | None
+) -> None:
+    from vitbench.engine.jobs import Workbench
+
+    bench = Workbench(options, modules)
+    while schedule.left and (job := schedule.next()) is not None:
+        listener.started(job)
+        _close(schedule, job, execute(job, bench), options, listener, summary)
+
+
+class _Worker:
+    """A spawned process and the job it has."""
+
+    def __init__(self, options: RunOptions) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, child = context.Pipe()
+        self.process = context.Process(target=work, args=(child, options), daemon=True)
+        self.process.start()
+        child.close()
+        self.job: Job | None = None
+        self.since = 0.0
+
+    def give(self, job: Job) -> None:
+        self.job, self.since = job, time.monotonic()
+        self.connection.send(job)
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.terminate()
+        self.process.join(10)
+
+
+def work(connection: Connection, options: RunOptions) -> None:
+    """A worker's loop: job in, outcome out, until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the workers
+    from vitbench.engine.jobs import Workbench
+    from vitbench.plugins import load_plugins
+
+    load_plugins(options.plugins)
+    bench = Workbench(options)
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        connection.send(execute(job, bench))
+
+
+def _run_workers(schedule: _Schedule, options: RunOptions, listener: Listener, summary: Summary, count: int) -> None:
+    threads = max(len(os.sched_getaffinity(0)) // count, 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    workers = [_Worker(options) for _ in range(min(count, len(schedule.left)))]
+    try:
+        while schedule.left:
+            for i, worker in enumerate(workers):
+                if worker.job is None and (job := schedule.next()) is not None:
+                    listener.started(job)
+                    worker.give(job)
+                elif worker.job is not None and _overdue(worker, options):
+                    outcome = Outcome("timeout", f"took longer than {options.timeout_s:.0f} s")
+                    workers[i] = _replace(worker, options)
+                    assert worker.job is not None
+                    _close(schedule, worker.job, outcome, options, listener, summary)
+            busy = {w.connection: i for i, w in enumerate(workers) if w.job is not None}
+            for connection in wait(list(busy), timeout=1.0):
+                i = busy[connection]  # type: ignore[index]
+                worker = workers[i]
+                job = worker.job
+                assert job is not None
+                try:
+                    outcome = worker.connection.recv()
+                    worker.job = None
+                except EOFError:
+                    outcome = _death(worker)
+                    workers[i] = _replace(worker, options)
+                _close(schedule, job, outcome, options, listener, summary)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _overdue(worker: _Worker, options: RunOptions) -> bool:
+    return options.timeout_s is not None and time.monotonic() - worker.since > options.timeout_s
+
+
+def _replace(worker: _Worker, options: RunOptions) -> _Worker:
+    worker.stop()
+    return _Worker(options)
+
+
+def _death(worker: _Worker) -> Outcome:
+    worker.process.join(10)
+    code = worker.process.exitcode
+    if code == -signal.SIGKILL:
+        return Outcome("oom", "the worker was killed, most likely for memory", error_type="Killed", stage="worker")
+    return Outcome("failed", f"the worker ended with exit code {code}", error_type="WorkerDied", stage="worker")

@@ -1,0 +1,125 @@
+"""Token streams over the store: what tasks and repairs read. Re-iterable, larger than memory, mapped by repairs on the way."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from vitbench.backbones.base import Backbone
+from vitbench.data.load import load
+from vitbench.plan import SplitRef
+from vitbench.repairs.base import Repair, State
+from vitbench.tasks.base import Batch
+from vitbench.tokens.store import StoredTokens
+from vitbench.tokens.types import Tokens
+
+if TYPE_CHECKING:
+    from vitbench.engine.jobs import Workbench
+
+MEMO_BYTES = 192 << 20
+
+
+class Samples:
+    """Random access to a split by key, with a memo so that rendered or decoded targets are made once per process."""
+
+    def __init__(self, ref: SplitRef, root: Any) -> None:
+        self._dataset = load(ref.dataset, ref.split, targets=ref.targets, limit=ref.limit, seed=ref.seed, root=root)
+        keys = self._dataset.with_format(None)["key"] if len(self._dataset) else []
+        self.keys = list(keys)
+        self._index = {key: i for i, key in enumerate(self.keys)}
+        self._memo: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def get(self, key: str) -> dict[str, Any]:
+        """The sample of a key (`key#window` gives that of `key`)."""
+        key = key.partition("#")[0]
+        if key not in self._memo:
+            sample = dict(self._dataset[self._index[key]])
+            self._bytes += _nbytes(sample)
+            self._memo[key] = sample
+            while self._bytes > MEMO_BYTES and len(self._memo) > 1:
+                self._bytes -= _nbytes(self._memo.popitem(last=False)[1])
+        return self._memo[key]
+
+    def images(self) -> Iterator[tuple[str, Any]]:
+        for key in self.keys:
+            yield key, self.get(key)["image"]
+
+
+def _nbytes(sample: Mapping[str, Any]) -> int:
+    return sum(v.nbytes for v in sample.values() if isinstance(v, np.ndarray))
+
+
+def as_float(tokens: Tokens, device: torch.device) -> Tokens:
+    """Float fields in float32 on a device; pixels and flags as they are."""
+    fields = {
+        name: value.to(device, torch.float32 if value.is_floating_point() else value.dtype)
+        for name, value in tokens.fields.items()
+    }
+    return Tokens(fields, tokens.geometry, tokens.keys)
+
+
+class MappedStream:
+    """A split's stored tokens with repairs applied, and targets beside them."""
+
+    def __init__(
+        self, split: str, stored: StoredTokens, samples: Samples, targets: Sequence[str],
+        maps: Sequence[tuple[Repair[Any], Mapping[str, State]]], device: torch.device,
+    ) -> None:  # fmt: skip
+        self.split, self._stored, self._samples = split, stored, samples
+        self._targets, self._maps, self._device = tuple(targets), maps, device
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self._stored.keys
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for chunk in self._stored:
+            tokens = as_float(chunk, self._device)
+            for repair, states in self._maps:
+                tokens = repair.map(tokens, states)
+            yield Batch(tokens, [self._target(key, i, tokens) for i, key in enumerate(tokens.keys)])
+
+    def _target(self, key: str, i: int, tokens: Tokens) -> dict[str, Any]:
+        hw = tokens.geometry.placements[i].source_hw
+        if not self._targets:
+            return {"image_hw": hw}
+        sample = self._samples.get(key)
+        return {"image_hw": hw, **{name: sample[name] for name in self._targets}}
+
+
+class StoreFitContext:
+    """What a repair is fitted on: the stored train tokens of one field (and what it needs), mapped by what comes before."""
+
+    def __init__(self, bench: Workbench, job: Any, before: Sequence[tuple[Repair[Any], Mapping[str, State]]]) -> None:
+        self._bench, self._job, self._before = bench, job, before
+        self.field: str = job.field
+        self.seed: int = job.seed
+        self._stored = StoredTokens(bench.options.tokens, job.store, tuple(dict.fromkeys((job.field, *job.needs))))
+        self.images: int = len(self._stored)
+
+    def tokens(self) -> Iterator[Tokens]:
+        for chunk in self._stored:
+            tokens = as_float(chunk, self._bench.device)
+            for repair, states in self._before:
+                tokens = repair.map(tokens, states)
+            yield tokens
+
+    def backbone(self) -> Backbone:
+        return self._bench.backbone(self._job.backbone, self._job.dtype)
+
+    def pixels(self) -> Iterator[Any]:
+        for _, image in self._bench.samples(self._job.split).images():
+            yield image
+
+

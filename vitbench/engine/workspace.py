@@ -1,0 +1,84 @@
+"""What is on this machine, for planning: weights, data, stored tokens and states, records. Answers are remembered."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from vitbench.catalogue.cards import DatasetCard
+from vitbench.catalogue.weights import describe_backbone
+from vitbench.data.load import describe_dataset, describe_split
+from vitbench.engine.options import RunOptions
+from vitbench.errors import UnavailableError
+from vitbench.identity import Slot
+from vitbench.plan import BackboneState, SplitState
+from vitbench.records.store import record_path
+
+
+class Workspace:
+    """The `World` of `vitbench.plan`, read from disk once per process."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self._backbones: dict[str, BackboneState] = {}
+        self._datasets: dict[str, DatasetCard] = {}
+        self._splits: dict[tuple[object, ...], SplitState] = {}
+        self._fields: dict[str, frozenset[str]] = {}
+
+    def backbone(self, name: str) -> BackboneState:
+        if name not in self._backbones:
+            base = name.partition("+")[0]
+            card, state = describe_backbone(base, dict(self.options.weights), self.options.offline)
+            self._backbones[name] = BackboneState(card, state.status, state.digest, state.reason, state.remedy)
+        return self._backbones[name]
+
+    def dataset(self, name: str) -> DatasetCard:
+        if name not in self._datasets:
+            self._datasets[name] = describe_dataset(name, self.options.data_root)
+        return self._datasets[name]
+
+    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState:
+        key = (dataset, split, targets, limit, seed)
+        if key not in self._splits:
+            try:
+                images, found = describe_split(
+                    dataset, split, targets=targets, limit=limit, seed=seed, root=self.options.data_root
+                )
+                self._splits[key] = SplitState(images, found)
+            except UnavailableError as error:
+                self._splits[key] = SplitState(0, "", str(error), error.remedy)
+        return self._splits[key]
+
+    def stored_fields(self, store: str) -> frozenset[str]:
+        if store not in self._fields:
+            from vitbench.tokens.manifest import stored_fields
+
+            self._fields[store] = stored_fields(self.options.tokens, store)
+        return self._fields[store]
+
+    def stored_state(self, fit: str) -> bool:
+        return state_path(self.options, fit).is_file()
+
+    def has_record(self, slot: Slot, identity: str) -> bool:
+        return record_path(self.options.records, slot, identity).name in self._record_names and _is_ok(
+            record_path(self.options.records, slot, identity)
+        )
+
+    @cached_property
+    def _record_names(self) -> frozenset[str]:
+        root = self.options.records
+        return frozenset(p.name for p in root.rglob("*.json")) if root.is_dir() else frozenset()
+
+
+def _is_ok(path: Path) -> bool:
+    # Resuming 60,000 cells must not parse 60,000 records: the status is near the front of the file by construction.
+    try:
+        with path.open() as f:
+            return '"status":"ok"' in f.read(4096).replace('": "', '":"')
+    except OSError:
+        return False
+
+
+def state_path(options: RunOptions, fit: str) -> Path:
+    """Where a fitted state is kept."""
+    return options.states / f"{fit}.safetensors"
