@@ -1,0 +1,180 @@
+# ruff: noqa: ARG002  (the defaults of `Edit` change nothing, so they use nothing)
+"""Edits: changes of a ViT's forward, made by planted defects and by repairs, without touching its weights.
+
+A view applies its edits in order at five places. `ViT.edited(edit)` gives a new view on the same module:
+
+    patch embedding, positions, pre-norm -> before_blocks -> block 0 -> after_block(0) -> ... -> final norm -> output
+                                                              |- attention(i): softmax of block i
+                                                              |- hidden(i): neurons of its MLP
+
+Every field that a view gives is taken after the edits, so norms, blocks and patches show what an edit does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitbench.backbones.adapters import attention_parts, mlp_parts
+from vitbench.errors import NotApplicableError
+from vitbench.tokens.geometry import Geometry
+
+
+@dataclass
+class EditContext:
+    """What an edit may know of the batch, and what it may leave behind.
+
+    Tokens are b T c: `prefix` of them (CLS, registers), then the patches row by row, then any that an edit appended.
+    `fields` takes further fields of the grammar, such as `flags` (b h w bool: tokens where a defect was planted);
+    `memory` passes values from one place of an edit to a later one, keyed by the edit.
+    """
+
+    keys: tuple[str, ...]
+    geometry: Geometry
+    prefix: int
+    depth: int
+    fields: dict[str, Tensor] = field(default_factory=dict)
+    memory: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        return self.geometry.grid_hw
+
+    @property
+    def patch_slice(self) -> slice:
+        """Where the patches are among the tokens."""
+        return slice(self.prefix, self.prefix + self.grid_hw[0] * self.grid_hw[1])
+
+    def grid(self, x: Tensor) -> Tensor:
+        """The patches of b T c as a view b h w c."""
+        return as_grid(x[:, self.patch_slice], self.grid_hw)
+
+    def with_grid(self, x: Tensor, grid: Tensor) -> Tensor:
+        """b T c with its patches replaced by b h w c; a new tensor."""
+        x = x.clone()
+        x[:, self.patch_slice] = grid.flatten(1, 2).to(x.dtype)
+        return x
+
+
+class Edit:
+    """Base of all edits: override what is needed; return a new tensor or the one given, never change it in place.
+
+    Anything random depends on a seed of the edit's own and on `context.keys`, never on the batch.
+    """
+
+    def before_blocks(self, x: Tensor, context: EditContext) -> Tensor:
+        """Tokens b T c before the first block. Tokens may be appended at the end; RoPE and fields skip them."""
+        return x
+
+    def after_block(self, i: int, x: Tensor, context: EditContext) -> Tensor:
+        """The residual stream b T c after block i (0-based), which is also what block i + 1 reads."""
+        return x
+
+    def hidden(self, i: int, h: Tensor, context: EditContext) -> Tensor:
+        """Neurons b T hidden of block i's MLP: the input of its last linear map."""
+        return h
+
+    def attention(self, i: int, logits: Tensor, context: EditContext) -> Tensor:
+        """Attention weights b a T T of block i from its scaled logits; asked only of those in `attention_blocks`."""
+        return logits.softmax(dim=-1)
+
+    def attention_blocks(self, depth: int) -> tuple[int, ...]:
+        """Blocks whose softmax this edit replaces; they leave the fused path, which costs time and memory."""
+        return ()
+
+    def output(self, x: Tensor, context: EditContext) -> Tensor:
+        """Tokens b T c after the final norm: what `patch`, `cls` and `registers` are read from."""
+        return x
+
+
+def overrides(edit: Edit, method: str) -> bool:
+    """Whether an edit has its own version of a method, so that untouched places cost nothing."""
+    return getattr(type(edit), method) is not getattr(Edit, method)
+
+
+def as_grid(x: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+    """b n ... -> b h w ..., without a copy."""
+    return x.reshape(x.shape[0], *grid_hw, *x.shape[2:])
+
+
+def attention_owners(edits: Sequence[Edit], depth: int) -> dict[int, Edit]:
+    """The edit that owns the softmax of each block that leaves the fused path; two claims on one block are refused."""
+    owners: dict[int, Edit] = {}
+    for edit in edits:
+        for i in edit.attention_blocks(depth):
+            if i in owners:
+                raise NotApplicableError(f"two edits replace the attention of block {i}", "use one of them")
+            owners[i] = edit
+    return owners
+
+
+@contextmanager
+def installed(edits: Sequence[Edit], blocks: Sequence[nn.Module], context: EditContext) -> Iterator[None]:
+    """The edits at work on the blocks for the length of one forward; the blocks are as before when it ends."""
+    with ExitStack() as stack:
+        if edits:
+            _edit_stream(stack, edits, blocks, context)
+        for edit in edits:
+            if overrides(edit, "hidden"):
+                _edit_neurons(stack, blocks, edit, context)
+        for i, edit in attention_owners(edits, len(blocks)).items():
+            _replace_attention(stack, blocks[i], i, edit, context)
+        yield
+
+
+def _edit_stream(stack: ExitStack, edits: Sequence[Edit], blocks: Sequence[nn.Module], context: EditContext) -> None:
+    patches = context.grid_hw[0] * context.grid_hw[1]
+
+    def before(i: int, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+        x = args[0]
+        if i == 0:
+            for edit in edits:
+                x = edit.before_blocks(x, context)
+        appended = x.shape[1] - context.prefix - patches
+        if kwargs.get("rope") is not None and appended:
+            kwargs = {**kwargs, "rope": _padded_rope(kwargs["rope"], appended)}
+        return (x, *args[1:]), kwargs
+
+    def after(i: int, x: Tensor) -> Tensor:
+        for edit in edits:
+            x = edit.after_block(i, x, context)
+        return x
+
+    for i, block in enumerate(blocks):
+        handle = block.register_forward_pre_hook(
+            lambda _module, args, kwargs, i=i: before(i, args, kwargs), with_kwargs=True
+        )
+        stack.callback(handle.remove)
+        if any(overrides(edit, "after_block") for edit in edits):
+            stack.callback(block.register_forward_hook(lambda _module, _args, x, i=i: after(i, x)).remove)
+
+
+def _edit_neurons(stack: ExitStack, blocks: Sequence[nn.Module], edit: Edit, context: EditContext) -> None:
+    for i, block in enumerate(blocks):
+        handle = mlp_parts(block).out.register_forward_pre_hook(
+            lambda _module, args, i=i: (edit.hidden(i, args[0], context), *args[1:])
+        )
+        stack.callback(handle.remove)
+
+
+def _replace_attention(stack: ExitStack, block: nn.Module, i: int, edit: Edit, context: EditContext) -> None:
+    """Run a block's attention unfused with the edit's weights: the method is shadowed on the instance for one call."""
+    parts = attention_parts(block)
+
+    def forward(x: Tensor, rope: Tensor | None = None, **_masks: object) -> Tensor:
+        return parts.output(x, edit.attention(i, parts.logits(x, rope), context))
+
+    parts.module.forward = forward
+    stack.callback(lambda: parts.module.__dict__.pop("forward"))
+
+
+def _padded_rope(rope: Tensor, extra: int) -> Tensor:
+    """Rotation by nothing (sine 0, cosine 1) for tokens appended after the patches."""
+    half = rope.shape[-1] // 2
+    still = torch.cat((rope.new_zeros(half), rope.new_ones(half)))
+    return torch.cat((rope, still.expand(*rope.shape[:-2], extra, -1)), dim=-2)

@@ -1,0 +1,223 @@
+"""One view on any timm ViT's tokens: every field of the grammar from one run of the model's own `forward_features`.
+
+The forward is exactly timm's (positions, pre-norm, RoPE, fused attention): fields are taken by hooks that live for one
+call, and only those that the request names. Prefix tokens are counted from the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitbench.backbones.adapters import PROJECTIONS, attention_parts
+from vitbench.backbones.base import Backbone
+from vitbench.backbones.edits import Edit, EditContext, as_grid, attention_owners, installed
+from vitbench.catalogue.cards import BackboneCard
+from vitbench.catalogue.fields import Field, parse_field
+from vitbench.errors import NotApplicableError, UsageError
+from vitbench.tokens.geometry import Geometry
+from vitbench.tokens.types import TokenRequest
+
+_NEEDED = ("forward_features", "patch_embed", "blocks", "norm", "num_prefix_tokens")
+
+
+class ViT(Backbone):
+    """A timm ViT (VisionTransformer, Eva and what shares their layout) as a backbone.
+
+    `edits` change the forward, in order (see `vitbench.backbones.edits`). The module is never modified: not its
+    weights, not its hooks, not its mode; several views may share it.
+    """
+
+    module: nn.Module
+
+    def __init__(self, module: nn.Module, card: BackboneCard, digest: str = "", edits: Sequence[Edit] = ()) -> None:
+        missing = [name for name in _NEEDED if not hasattr(module, name)]
+        if missing:
+            raise UsageError(
+                f"{card.name!r}: {type(module).__name__} is not a ViT of timm's kind: it has no {missing[0]!r}"
+            )
+        self.module = module
+        self.card = card
+        self.digest = digest
+        self.edits = tuple(edits)
+        self.prefix = int(module.num_prefix_tokens)  # type: ignore[arg-type]
+        self.blocks: list[nn.Module] = list(module.blocks)  # type: ignore[arg-type]
+        self.depth = len(self.blocks)
+        self.has_cls = getattr(module, "cls_token", None) is not None
+        first = next(module.parameters())
+        self.device, self.dtype = first.device, first.dtype
+
+    def edited(self, *edits: Edit, card: BackboneCard | None = None, digest: str | None = None) -> ViT:
+        """A new view on the same module with further edits, applied after those it has."""
+        return type(self)(
+            self.module, card or self.card, self.digest if digest is None else digest, (*self.edits, *edits)
+        )
+
+    def _forward(
+        self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry
+    ) -> dict[str, Tensor]:
+        context = EditContext(tuple(keys), geometry, self.prefix, self.depth)
+        wanted = {name: self._resolved(parse_field(name)) for name in request.fields}
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.module))
+            stack.enter_context(installed(self.edits, self.blocks, context))
+            taken = _Taken(stack, self, context, list(wanted.values()))
+            final: Tensor = self.module.forward_features(pixels)  # type: ignore[operator]
+        if self.card.final_norm == "fc_norm":
+            final = self.module.fc_norm(final)  # type: ignore[operator]
+        for edit in self.edits:
+            final = edit.output(final, context)
+        fields = {name: value for name, f in wanted.items() if (value := taken.value(f, final)) is not None}
+        return {**context.fields, **fields}
+
+    def _resolved(self, field: Field) -> Field:
+        """The field with its block counted from the first; the last block where none is named."""
+        if field.kind == "patch_raw":
+            return Field("block", self.depth - 1)
+        if field.kind not in ("block", *PROJECTIONS):
+            return field
+        block = self.depth - 1 if field.block is None else field.block
+        if not -self.depth <= block < self.depth:
+            raise UsageError(f"backbone {self.card.name!r} has {self.depth} blocks, none of them is block {block}")
+        return Field(field.kind, block % self.depth)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for one forward; modules that were training (as inside a training loop) train again after."""
+    training = [m for m in module.modules() if m.training]
+    for m in training:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m in training:
+            m.training = True
+
+
+class _Taken:
+    """The tensors that hooks take during one forward; views on the model's own tensors wherever possible."""
+
+    def __init__(self, stack: ExitStack, view: ViT, context: EditContext, wanted: list[Field]) -> None:
+        self.view, self.context = view, context
+        self.replaced = attention_owners(view.edits, view.depth)
+        self.blocks: dict[int, Tensor] = {}
+        self.norms: list[Tensor] = []
+        self.projections: dict[Field, Tensor] = {}
+        self.patch_embed: Tensor | None = None
+        self.prefix_attention: Tensor | None = None
+        kinds = {f.kind for f in wanted}
+        take_blocks = {f.block for f in wanted if f.kind == "block"}
+        for i, block in enumerate(view.blocks):
+            if "norms" in kinds or i in take_blocks:
+                self._on_block(stack, block, i, i in take_blocks, "norms" in kinds)
+        for f in wanted:
+            if f.kind in PROJECTIONS and f not in self.projections:
+                self._on_projection(stack, f)
+        if "patch_embed" in kinds:
+            self._on_patch_embed(stack)
+        if kinds & {"cls_attention", "register_attention"}:
+            self._on_attention(stack)
+
+    def _on_block(self, stack: ExitStack, block: nn.Module, i: int, keep: bool, norms: bool) -> None:
+        def hook(_module: nn.Module, _args: Any, out: Tensor) -> None:
+            patches = out[:, self.context.patch_slice]
+            if keep:
+                self.blocks[i] = patches
+            if norms:
+                self.norms.append(torch.linalg.vector_norm(patches, dim=-1, dtype=torch.float32))
+
+        stack.callback(block.register_forward_hook(hook).remove)
+
+    def _on_projection(self, stack: ExitStack, f: Field) -> None:
+        parts = attention_parts(self.view.blocks[f.block or 0])
+        which = next(p for p in PROJECTIONS if p == f.kind)
+        source = parts.source(which)
+        where = self.context.patch_slice
+
+        def from_output(_module: nn.Module, _args: Any, out: Tensor) -> None:
+            assert source is not None
+            self.projections[f] = out[:, where, source[1]]
+
+        def from_input(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            self.projections[f] = parts.project(args[0][:, where], which)
+
+        if source is not None and f.block not in self.replaced:
+            stack.callback(source[0].register_forward_hook(from_output).remove)
+        else:
+            stack.callback(parts.module.register_forward_pre_hook(from_input).remove)
+
+    def _on_patch_embed(self, stack: ExitStack) -> None:
+        def hook(_module: nn.Module, _args: Any, out: Tensor) -> None:
+            self.patch_embed = out
+
+        patch_embed: nn.Module = self.view.module.patch_embed  # type: ignore[assignment]
+        stack.callback(patch_embed.register_forward_hook(hook).remove)
+
+    def _on_attention(self, stack: ExitStack) -> None:
+        last = self.view.depth - 1
+        parts = attention_parts(self.view.blocks[last])
+        editor = self.replaced.get(last)
+
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+            prefix, rope = self.context.prefix, kwargs.get("rope")
+            if editor is None:
+                weights = parts.logits(args[0], rope, queries=prefix).softmax(dim=-1, dtype=torch.float32)
+            else:
+                weights = editor.attention(last, parts.logits(args[0], rope), self.context)[:, :, :prefix]
+            self.prefix_attention = weights[..., self.context.patch_slice]
+
+        stack.callback(parts.module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+    def value(self, f: Field, final: Tensor) -> Tensor | None:
+        """The field's tensor; None for fields that the sealed method fills in (pixels, flags)."""
+        context, prefix, grid = self.context, self.context.prefix, self.context.grid_hw
+        cls = int(self.view.has_cls)
+        if f.kind == "patch":
+            return context.grid(final)
+        if f.kind == "block":
+            return as_grid(self.blocks[f.block or 0], grid)
+        if f.kind in PROJECTIONS:
+            return as_grid(self.projections[f], grid)
+        if f.kind == "patch_embed":
+            assert self.patch_embed is not None
+            return as_grid(self.patch_embed.flatten(1, -2), grid)
+        if f.kind == "norms":
+            return torch.stack(self.norms, dim=1).reshape(len(final), -1, *grid)
+        if f.kind == "cls":
+            return final[:, 0] if cls else final[:, context.patch_slice].mean(dim=1)
+        if f.kind == "registers":
+            return final[:, cls:prefix]
+        if f.kind in ("cls_attention", "register_attention"):
+            return self._attention(f.kind, cls)
+        return None
+
+    def _attention(self, kind: str, cls: int) -> Tensor:
+        assert self.prefix_attention is not None
+        rows = self.prefix_attention[:, :, :cls] if kind == "cls_attention" else self.prefix_attention[:, :, cls:]
+        if rows.shape[2] == 0:
+            name, token = self.view.card.name, "CLS" if kind == "cls_attention" else "register tokens"
+            raise NotApplicableError(f"backbone {name!r} has no {token}, so no field {kind!r}")
+        rows = rows[:, :, 0] if kind == "cls_attention" else rows.mean(dim=1)
+        return rows.reshape(*rows.shape[:2], *self.context.grid_hw)
+
+
+def card_of(module: nn.Module, card: BackboneCard) -> BackboneCard:
+    """The card with what only the module knows: patch, prefix tokens, sizes and the norm that gives `patch`."""
+    patch: tuple[int, int] = module.patch_embed.patch_size  # type: ignore[union-attr, assignment]
+    prefix = int(module.num_prefix_tokens)  # type: ignore[arg-type]
+    norms = [n for n in ("norm", "fc_norm") if not isinstance(getattr(module, n, nn.Identity()), nn.Identity)]
+    return replace(
+        card,
+        patch_px=patch[0],
+        prefix_tokens=prefix,
+        registers=prefix - int(getattr(module, "cls_token", None) is not None),
+        embed_dim=int(module.embed_dim),  # type: ignore[arg-type]
+        depth=len(module.blocks),  # type: ignore[arg-type]
+        final_norm=norms[0] if norms else "none",
+    )
