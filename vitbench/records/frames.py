@@ -1,0 +1,50 @@
+"""Records as a pandas frame: one row per record and metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitbench.records.schema import Record
+from vitbench.records.store import scan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    *("backbone", "repair", "task", "dataset", "seed", "status", "reason"),
+    *("metric", "headline", "value", "unit", "higher_is_better", "ci_low", "ci_high", "n", "note"),
+    *("forwards_per_image", "fit_seconds", "extra_parameters", "seconds", "identity", "utc"),
+)
+
+
+def load_records(folder: str | Path) -> pd.DataFrame:
+    """All readable records of a folder; see `frame`. Files that are no records are left out (`scan` names them)."""
+    return frame(scan(Path(folder))[0])
+
+
+def frame(records: list[Record]) -> pd.DataFrame:
+    """One row per record and metric (`COLUMNS`); a record without metrics is one row with its status and reason."""
+    import pandas as pd
+
+    return pd.DataFrame([row for record in records for row in _rows(record)], columns=list(COLUMNS))
+
+
+def _rows(record: Record) -> list[dict[str, Any]]:
+    cell = {
+        **record.slot.as_dict(),
+        "status": record.status,
+        "reason": record.reason,
+        "forwards_per_image": record.cost.forwards_per_image,
+        "fit_seconds": record.cost.fit_seconds,
+        "extra_parameters": record.cost.extra_parameters,
+        "seconds": sum(record.cost.seconds.values()),
+        "identity": record.identity,
+        "utc": record.utc,
+    }
+    if not record.metrics:
+        return [cell]
+    return [
+        {**cell, "metric": name, "headline": name == record.headline, **metric.model_dump()}
+        for name, metric in record.metrics.items()
+    ]

@@ -1,0 +1,217 @@
+"""Many records, quickly: what tables need of each, and a cache of it that may be deleted at any time.
+
+An entry is valid only for the size, mtime and ctime of its file, so files that are replaced, removed or copied in are
+seen; a cache that is damaged, locked or cannot be written is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic_core import from_json, to_json
+
+from vitbench.catalogue import TASKS
+from vitbench.errors import RecordError
+from vitbench.identity import Slot, digest
+from vitbench.paths import cache_dir
+from vitbench.records.inference import Draws, Estimate
+from vitbench.records.schema import SCHEMA_VERSION, Record, decode_draws
+from vitbench.records.store import Problem, read, record_files
+
+WORTHWHILE = 1500  # fewer records than this are read directly
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What tables need of a record: its headline with replicates, status and cost.
+
+    path: relative to the records folder.
+    comparable: digest of what must agree before two numbers may be compared (`comparable_part` of the identity).
+    flags: names of the remarks that are set.
+    """
+
+    path: str
+    slot: Slot
+    identity: str
+    status: str
+    reason: str = ""
+    remedy: str = ""
+    metric: str = ""
+    unit: str = ""
+    higher_is_better: bool = True
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+    note: str = ""
+    draws: Draws | None = None
+    draws_key: str = ""
+    comparable: str = ""
+    forwards_per_image: float | None = None
+    fit_seconds: float | None = None
+    extra_parameters: int | None = None
+    commit: str = ""
+    dirty: bool | None = None
+    utc: str = ""
+    flags: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(record: Record, path: str = "") -> Entry:
+        """The entry of a record."""
+        return _entry(path, *_digested(record))
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The headline with its replicates; None where it has no value."""
+        return None if self.value is None else Estimate(self.value, self.draws, self.draws_key, self.n)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The current records of a folder (per slot the newest), how many older ones there are, and what is no record."""
+
+    entries: tuple[Entry, ...]
+    superseded: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+Summary = dict[str, Any]
+Cached = tuple[str, bytes, bytes]  # stamp of the file, summary as JSON, replicates as float32
+
+
+def load(root: Path, use_index: bool = True) -> Loaded:
+    """Everything under a records folder, ordered by slot. A missing folder is an empty one."""
+    root = root.resolve()
+    files = {entry.path: _stamp(entry) for entry in record_files(root)}
+    indexed = use_index and len(files) >= WORTHWHILE
+    known = _read_index(root) if indexed else {}
+    fresh: dict[str, Cached] = {}
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    skip = len(str(root)) + 1
+    for path, stamp in files.items():
+        row = known.get(path[skip:])
+        if row is None or row[0] != stamp:
+            row = fresh[path[skip:]] = _cached(stamp, Path(path))
+        summary = from_json(row[1])
+        if "problem" in summary:
+            problems.append(Problem(Path(path), summary["problem"]))
+        else:
+            entries.append(_entry(path[skip:], summary, row[2]))
+    gone = known.keys() - {path[skip:] for path in files}
+    if indexed and (fresh or gone):
+        _update_index(root, fresh, gone)
+    kept = current(entries)
+    return Loaded(tuple(kept), len(entries) - len(kept), tuple(sorted(problems, key=lambda p: p.path)))
+
+
+def current(entries: Iterable[Entry]) -> list[Entry]:
+    """The newest entry of each slot (by UTC, then identity), ordered by slot.
+
+    `unavailable` gives way to any other: weights that are gone today do not take back a number measured yesterday.
+    """
+    newest: dict[Slot, Entry] = {}
+    for entry in entries:
+        held = newest.get(entry.slot)
+        if held is None or _age(held) < _age(entry):
+            newest[entry.slot] = entry
+    return [newest[slot] for slot in sorted(newest)]
+
+
+def _age(entry: Entry) -> tuple[bool, str, str]:
+    return entry.status != "unavailable", entry.utc, entry.identity
+
+
+def comparable_part(components: Mapping[str, Any]) -> dict[str, Any]:
+    """The components of an identity that must agree: task, protocol version and settings, and the images the task reads.
+
+    A fitted repair also lists the train images it was fitted on; those do not make the task another one.
+    """
+    task, data = components.get("task", {}), components.get("data", {})
+    name = str(task.get("name", "")).partition("@")[0]
+    reads = TASKS.get(name).splits if name in TASKS else ("val",)
+    splits = {split: key for split, key in data.get("splits", {}).items() if split in reads}
+    return {"task": task, "data": {**data, "splits": splits}}
+
+
+def _stamp(entry: os.DirEntry[str]) -> str:
+    status = entry.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+
+def _cached(stamp: str, path: Path) -> Cached:
+    try:
+        summary, draws = _digested(read(path))
+    except RecordError as error:
+        summary, draws = {"problem": str(error)}, b""
+    return stamp, to_json(summary), draws
+
+
+def _digested(record: Record) -> tuple[Summary, bytes]:
+    """The fields of an entry as JSON data, and the headline's replicates as bytes."""
+    slot, components = record.slot, record.components
+    summary: Summary = {
+        "slot": [slot.backbone, slot.repair, slot.task, slot.dataset, slot.seed],
+        "identity": record.identity,
+        "status": record.status,
+        "reason": record.reason,
+        "remedy": record.remedy,
+        "draws_key": record.draws_key,
+        "comparable": digest(comparable_part(components)),
+        "forwards_per_image": record.cost.forwards_per_image,
+        "fit_seconds": record.cost.fit_seconds,
+        "extra_parameters": record.cost.extra_parameters,
+        "commit": str(record.provenance.get("commit", "")),
+        "dirty": record.provenance.get("dirty"),
+        "utc": record.utc,
+        "flags": sorted(name for name, value in record.flags.items() if value is True),
+    }
+    if metric := record.metrics.get(record.headline):
+        summary |= {"metric": record.headline, **metric.model_dump()}
+    text = record.draws.get(record.headline, "")
+    return summary, decode_draws(text).tobytes() if text else b""
+
+
+def _entry(path: str, summary: Summary, draws: bytes) -> Entry:
+    slot = Slot(*summary.pop("slot"))
+    summary["flags"] = tuple(summary["flags"])
+    return Entry(path=path, slot=slot, draws=np.frombuffer(draws, "<f4") if draws else None, **summary)
+
+
+def _index_path(root: Path) -> Path:
+    return cache_dir() / "records" / f"{digest(str(root))}.v{_FORMAT}-{SCHEMA_VERSION}.sqlite"
+
+
+def _read_index(root: Path) -> dict[str, Cached]:
+    path = _index_path(root)
+    if not path.is_file():
+        return {}
+    try:
+        with closing(sqlite3.connect(path, timeout=1)) as db:
+            return {row[0]: row[1:] for row in db.execute("SELECT path, stamp, summary, draws FROM entries")}
+    except sqlite3.Error:
+        return {}
+
+
+def _update_index(root: Path, fresh: dict[str, Cached], gone: Iterable[str]) -> None:
+    path = _index_path(root)
+    columns = "(path TEXT PRIMARY KEY, stamp TEXT, summary BLOB, draws BLOB)"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=1)) as db, db:
+            db.execute(f"CREATE TABLE IF NOT EXISTS entries {columns}")
+            db.executemany("DELETE FROM entries WHERE path = ?", ((name,) for name in gone))
+            rows = ((name, *cached) for name, cached in fresh.items())
+            db.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
+    except (sqlite3.OperationalError, OSError):
+        return  # locked, full or read-only: tables are right without it
+    except sqlite3.DatabaseError:
+        path.unlink(missing_ok=True)  # damaged: the next reader starts a new one

@@ -1,0 +1,280 @@
+"""What the numbers support: bootstrap over groups, paired differences, adjusted p values, rank intervals, recovery.
+
+Resamples are common random numbers: their seed is a digest of the group ids, so two cells measured on the same units
+were resampled alike, and the paired difference is `draws_a - draws_b`, without their rows. Pure functions over arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from vitbench.identity import digest
+from vitbench.records.rows import Measure, Rows
+
+Floats = npt.NDArray[np.float64]
+Draws = npt.NDArray[np.float32]
+
+LEVEL = 0.95
+ALPHA = 0.05
+MIN_GAP_POINTS = 2.0
+_BLOCK_BYTES = 32 << 20
+_MIN_DEFINED = 0.9  # share of resamples in which a measure must be defined for an interval to mean something
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its bootstrap replicates. draws: (d,) or None; estimates with the same `key` were resampled alike.
+
+    groups: how many groups were resampled (0: unknown).
+    """
+
+    value: float
+    draws: Draws | None = None
+    key: str = ""
+    groups: int = 0
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A metric of one cell with its interval; `value` is None where undefined, `note` says why anything is missing."""
+
+    value: float | None
+    unit: str
+    higher_is_better: bool
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+    note: str = ""
+    draws: Draws | None = None
+    draws_key: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """a - b in the metric's unit with its paired interval and two-sided p; None with a `note` where there is none."""
+
+    delta: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """(repaired - defective) / (clean - defective): 0 nothing won back, 1 all; None with the reason."""
+
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    reason: str = ""
+
+
+def draws_key(group_ids: Sequence[str], draws: int, seed: int) -> str:
+    """Digest of what determines the resamples: the set of groups, the number of draws and the seed."""
+    return digest({"groups": sorted(set(group_ids)), "draws": draws, "seed": seed})
+
+
+def resamples(key: str, groups: int, draws: int) -> Iterator[Floats]:
+    """Multinomial weights (block, groups), `draws` rows in all; blocks bound memory and depend on `groups` alone."""
+    rng = np.random.Generator(np.random.PCG64(int(key, 16)))
+    block = max(1, min(256, _BLOCK_BYTES // (8 * groups)))
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        picked = rng.integers(0, groups, (size, groups)) + groups * np.arange(size)[:, None]
+        counts = np.bincount(picked.ravel(), minlength=size * groups)
+        yield counts.reshape(size, groups).astype(np.float64)
+
+
+def group_sums(rows: Rows) -> dict[str, Floats]:
+    """Statistics summed within groups, groups in sorted order: (groups,) or (groups, k) each."""
+    _, inverse = np.unique(np.asarray(rows.group_id), return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
+    return {name: np.add.reduceat(np.asarray(s, np.float64)[order], starts, axis=0) for name, s in rows.stats.items()}
+
+
+def summarise(rows: Rows, measures: Sequence[Measure], draws: int = 1000, seed: int = 0) -> dict[str, MetricValue]:
+    """Every measure over all rows, with a 95 % percentile interval from `draws` resamples of the groups."""
+    sums = rows.sums()
+    values = {m.name: float(m.value(sums, rows.info)) for m in measures}
+    replicated = [m for m in measures if not m.no_bootstrap]
+    groups = len(set(rows.group_id))
+    key = draws_key(rows.group_id, draws, seed)
+    replicates: dict[str, Floats] = {}
+    if groups > 1 and draws > 1 and replicated:
+        replicates = _replicate(rows, replicated, key, groups, draws)
+    return {m.name: _metric_value(m, values[m.name], replicates.get(m.name), groups, key) for m in measures}
+
+
+def _replicate(rows: Rows, measures: Sequence[Measure], key: str, groups: int, draws: int) -> dict[str, Floats]:
+    stats = group_sums(rows)
+    parts: dict[str, list[Floats]] = {m.name: [] for m in measures}
+    for weights in resamples(key, groups, draws):
+        sums = {name: weights @ s for name, s in stats.items()}
+        for m in measures:
+            parts[m.name].append(np.asarray(m.value(sums, rows.info), np.float64))
+    return {name: np.concatenate(blocks) for name, blocks in parts.items()}
+
+
+def _metric_value(m: Measure, value: float, draws: Floats | None, groups: int, key: str) -> MetricValue:
+    if not math.isfinite(value):
+        return MetricValue(None, m.unit, m.higher_is_better, n=groups, note="undefined on these units")
+    if m.no_bootstrap:
+        return MetricValue(value, m.unit, m.higher_is_better, n=groups, note=f"no interval: {m.no_bootstrap}")
+    if draws is None:
+        return MetricValue(value, m.unit, m.higher_is_better, n=groups, note="no interval: fewer than two groups")
+    interval = percentile_interval(draws)
+    if interval is None:
+        note = "no interval: undefined in many resamples"
+        return MetricValue(value, m.unit, m.higher_is_better, n=groups, note=note)
+    return MetricValue(value, m.unit, m.higher_is_better, *interval, groups, "", draws.astype(np.float32), key)
+
+
+def percentile_interval(draws: npt.NDArray[np.floating], level: float = LEVEL) -> tuple[float, float] | None:
+    """Percentile interval of replicates (d,); None where more than a tenth of them are undefined."""
+    finite = np.sort(draws[np.isfinite(draws)]).astype(np.float64)
+    if len(finite) < max(2, _MIN_DEFINED * len(draws)):
+        return None
+    at = np.array([(1 - level) / 2, (1 + level) / 2]) * (len(finite) - 1)
+    low = at.astype(np.int64)
+    high = np.minimum(low + 1, len(finite) - 1)
+    ends = finite[low] + (at - low) * (finite[high] - finite[low])
+    return float(ends[0]), float(ends[1])
+
+
+def paired(a: Estimate, b: Estimate) -> tuple[Floats, Floats] | str:
+    """The replicates of both if they were resampled alike, else why they cannot be paired."""
+    if a.draws is None or b.draws is None:
+        return "no interval: no resamples"
+    if a.key != b.key or len(a.draws) != len(b.draws):
+        return "no interval: measured on different units"
+    return a.draws.astype(np.float64), b.draws.astype(np.float64)
+
+
+def paired_difference(a: Estimate, b: Estimate) -> Difference:
+    """a - b with a percentile interval, and p from the normal approximation on the replicates' standard deviation.
+
+    p is never below 2^(1 - groups), the least a sign-flip test on that many groups could give.
+    """
+    delta = a.value - b.value
+    pair = paired(a, b)
+    if isinstance(pair, str):
+        return Difference(delta, note=pair)
+    change = pair[0] - pair[1]
+    interval = percentile_interval(change)
+    if interval is None:
+        return Difference(delta, note="no interval: undefined in many resamples")
+    # Stored draws are float32: differences below its resolution are rounding, not signal.
+    noise = float(np.finfo(np.float32).eps) * max(abs(a.value), abs(b.value))
+    p = two_sided_p(delta, float(np.nanstd(change, ddof=1)), noise)
+    groups = min(a.groups or 1 << 30, b.groups or 1 << 30)
+    return Difference(delta, *interval, p=max(p, 2.0 ** (1 - min(groups, 1000))))
+
+
+def two_sided_p(delta: float, sd: float, noise: float = 0.0) -> float:
+    """P(|N(0, sd)| >= |delta|); no difference beyond `noise` is p = 1, a difference without spread p = 0."""
+    if abs(delta) <= noise:
+        return 1.0
+    if sd <= noise:
+        return 0.0
+    return math.erfc(abs(delta) / sd / math.sqrt(2))
+
+
+def benjamini_hochberg(p: Sequence[float]) -> Floats:
+    """Adjusted p values controlling the false discovery rate (Benjamini and Hochberg 1995)."""
+    values = np.asarray(p, np.float64)
+    n = len(values)
+    order = np.argsort(values)[::-1]
+    scaled = values[order] * n / np.arange(n, 0, -1)
+    out = np.empty(n)
+    out[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
+    return out
+
+
+def shared_ranks(estimates: Sequence[Estimate], higher_is_better: bool = True) -> list[tuple[int, int]]:
+    """Best and worst rank of each that the data do not exclude: a 95 % interval, by paired tests against all others.
+
+    Each row's tests are Bonferroni-corrected among themselves (marginal rank sets, Mogstad et al. 2024, Review of
+    Economic Studies). Estimates that were not resampled alike are taken as independent, ones without draws as exact.
+    """
+    n = len(estimates)
+    if n < 2:
+        return [(1, 1)] * n
+    values = np.array([e.value for e in estimates]) * (1 if higher_is_better else -1)
+    variance = _difference_variance(estimates)
+    z = NormalDist().inv_cdf(1 - ALPHA / (2 * (n - 1)))
+    gap = values[:, None] - values[None, :]
+    told_apart = gap**2 > z**2 * variance
+    better = (told_apart & (gap > 0)).sum(1)
+    worse = (told_apart & (gap < 0)).sum(1)
+    return [(int(w) + 1, n - int(b)) for w, b in zip(worse, better, strict=True)]
+
+
+def _difference_variance(estimates: Sequence[Estimate]) -> Floats:
+    """(n, n) variances of the pairwise differences of the replicates."""
+    n = len(estimates)
+    variance, covariance = np.zeros(n), np.zeros((n, n))
+    batches: dict[tuple[str, int], list[int]] = {}
+    for i, e in enumerate(estimates):
+        if e.draws is not None:
+            batches.setdefault((e.key or f"alone-{i}", len(e.draws)), []).append(i)
+    for (_, length), members in batches.items():
+        x = np.stack([d for i in members if (d := estimates[i].draws) is not None]).astype(np.float64)
+        x -= np.nanmean(x, 1, keepdims=True)
+        block = (np.nan_to_num(x, copy=False) @ x.T) / max(length - 1, 1)
+        covariance[np.ix_(members, members)] = block
+        variance[members] = np.diag(block)
+    out: Floats = np.clip(variance[:, None] + variance[None, :] - 2 * covariance, 0, None)
+    return out
+
+
+def recovery(
+    repaired: Estimate, defective: Estimate, clean: Estimate, min_gap: float, higher_is_better: bool = True
+) -> Recovery:
+    """Share of the damage that a repair undoes. Null unless clean - defective is significant and at least `min_gap`.
+
+    min_gap is in the metric's unit: two points of a percentage.
+    """
+    gap = paired_difference(clean, defective)
+    if gap.p is None:
+        return Recovery(None, reason=f"clean and defective cannot be compared ({gap.note})")
+    size = gap.delta if higher_is_better else -gap.delta
+    if gap.p >= ALPHA or size < min_gap:
+        return Recovery(None, reason="the defect costs too little here (not significant, or under 2 points)")
+    value = (repaired.value - defective.value) / gap.delta
+    top, bottom = paired(repaired, defective), paired(clean, defective)
+    if isinstance(top, str) or isinstance(bottom, str):
+        return Recovery(None, reason="repaired and defective cannot be compared (measured on different units)")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        interval = percentile_interval((top[0] - top[1]) / (bottom[0] - bottom[1]))
+    return Recovery(value, *(interval or (None, None)))
+
+
+def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean over seeds (in a fixed order, so that cells pair seed by seed); replicates also resample the seeds.
+
+    Nested: each replicate weights the seeds at random (the same weights for any cell with as many seeds) and takes
+    their replicates of that number. Deviations are scaled by sqrt(s / (s - 1)), so that the variance between s seeds is
+    unbiased.
+    """
+    if len(estimates) == 1:
+        return estimates[0]
+    value = float(np.mean([e.value for e in estimates]))
+    groups = min(e.groups for e in estimates)
+    stacked = [e.draws for e in estimates if e.draws is not None]
+    if len(stacked) < len(estimates) or len({len(d) for d in stacked}) > 1:
+        return Estimate(value, groups=groups)
+    s, d = len(estimates), len(stacked[0])
+    key = digest({"seeds": [e.key for e in estimates]})
+    rng = np.random.Generator(np.random.PCG64([s, d]))
+    weights = rng.multinomial(s, np.full(s, 1 / s), size=d) / s
+    weights = 1 / s + math.sqrt(s / (s - 1)) * (weights - 1 / s)
+    draws = (weights.T * np.stack(stacked)).sum(0).astype(np.float32)
+    return Estimate(value, draws, key, groups)
