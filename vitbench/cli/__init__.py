@@ -1,0 +1,63 @@
+"""The command line: one verb per file. Errors become one line and the documented exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from vitbench.errors import VitbenchError
+
+app = typer.Typer(
+    name="vitbench",
+    help="One honest leaderboard for dense representations of Vision Transformers: any backbone x any repair x any task.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _mount() -> None:
+    from vitbench.cli.accept import accept
+    from vitbench.cli.cache import cache
+    from vitbench.cli.doctor import doctor
+    from vitbench.cli.leaderboard import leaderboard
+    from vitbench.cli.listing import list_entries
+    from vitbench.cli.plan import plan
+    from vitbench.cli.run import run
+    from vitbench.cli.show import show
+
+    app.command()(run)
+    app.command()(plan)
+    app.command("list")(list_entries)
+    app.command()(show)
+    app.command()(leaderboard)
+    app.command()(accept)
+    app.command()(doctor)
+    app.add_typer(cache, name="cache")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `vitbench`. Exit codes: 0 ok, 1 cells failed, 2 usage, 3 nothing selected, 4 regression, 130 interrupted."""
+    _mount()
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except VitbenchError as error:
+        print(f"vitbench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("vitbench: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except BrokenPipeError:  # `vitbench list | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # what click raises for a bad option
+            print(f"vitbench: {error.format_message()}", file=sys.stderr)
+            sys.exit(2)
+        raise
+    sys.exit(code or 0)

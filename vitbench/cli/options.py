@@ -1,0 +1,88 @@
+"""The options that verbs share."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitbench.choices import Selected
+    from vitbench.engine.options import RunOptions
+
+Suite = Annotated[str | None, typer.Option("--suite", "-s", help="A shipped suite, or a TOML file.")]
+All = Annotated[bool, typer.Option("--all", help="The default suite: every cell that can run here.")]
+Backbones = Annotated[str | None, typer.Option("--backbones", "-b", help="Comma-separated names or globs; defects after +.")]
+Repairs = Annotated[str | None, typer.Option("--repairs", "-r", help="Comma-separated; parameters in brackets; + composes.")]
+Tasks = Annotated[str | None, typer.Option("--tasks", "-t", help="Comma-separated task, task@protocol, or globs.")]
+Datasets = Annotated[str | None, typer.Option("--datasets", "-d", help="Comma-separated; folder:PATH for your own images.")]
+Seeds = Annotated[str | None, typer.Option(help="Comma-separated; tasks without randomness run once.")]
+Limit = Annotated[int | None, typer.Option(help="At most N images per split (part of the identity).")]
+Dtype = Annotated[str | None, typer.Option(help="Compute dtype: float32, bfloat16 or float16 (part of the identity).")]
+Records = Annotated[Path | None, typer.Option(help="Folder of records [default: runs].")]
+Cache = Annotated[Path | None, typer.Option(help="Folder of tokens and states [default: VITBENCH_CACHE or the user's cache].")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of data sets [default: VITBENCH_DATA].")]
+Weights = Annotated[list[str] | None, typer.Option("--weights", help="NAME=PATH, repeatable: local weights of a backbone.")]
+Plugin = Annotated[list[str] | None, typer.Option("--plugin", help="A Python file with your own repair, task, ...; repeatable.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask a hub; what is not cached is unavailable.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes; 0 runs everything in this one.")]
+CacheBudget = Annotated[str | None, typer.Option(help="Most bytes of stored tokens, such as 20GB.")]
+Timeout = Annotated[float | None, typer.Option(help="Seconds after which a pass, fit or cell is given up.")]
+
+
+def config() -> dict[str, Any]:
+    """`vitbench.toml` of the current folder: suite, records, cache, data_root, weights, plugins."""
+    path = Path("vitbench.toml")
+    if not path.is_file():
+        return {}
+    try:
+        data = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"vitbench.toml: {error}") from None
+    known = {"suite", "records", "cache", "data_root", "weights", "plugins"}
+    if unknown := sorted(data.keys() - known):
+        raise UsageError(f"vitbench.toml: unknown key {unknown[0]!r}", f"it may have {', '.join(sorted(known))}")
+    return data
+
+
+def run_options(
+    records: Path | None, cache: Path | None, data_root: Path | None, weights: list[str] | None,
+    plugin: list[str] | None, **other: Any,
+) -> RunOptions:  # fmt: skip
+    """Command line over `vitbench.toml` over environment over defaults; loads the plugins."""
+    from vitbench.engine.options import RunOptions, parse_weights
+    from vitbench.paths import cache_dir
+    from vitbench.plugins import load_plugins
+
+    settings = config()
+    plugins = tuple([*settings.get("plugins", []), *(plugin or [])])
+    load_plugins(plugins)
+    root = data_root or settings.get("data_root") or os.environ.get("VITBENCH_DATA")
+    given = [f"{k}={v}" for k, v in settings.get("weights", {}).items()] + list(weights or [])
+    return RunOptions(
+        records=Path(records or settings.get("records", "runs")),
+        cache=Path(cache or settings.get("cache") or cache_dir()),
+        data_root=Path(root) if root else None,
+        weights=parse_weights(given),
+        plugins=plugins,
+        **other,
+    )
+
+
+def selected(
+    suite: str | None, everything: bool, backbones: str | None, repairs: str | None, tasks: str | None,
+    datasets: str | None, seeds: str | None, limit: int | None, dtype: str | None,
+) -> Selected:  # fmt: skip
+    """The cells that a command line asks for."""
+    from vitbench.choices import Filters, choose
+
+    filters = Filters.parse(backbones, repairs, tasks, datasets, seeds, limit, dtype)
+    if suite is None and not everything and not filters.any_axis:
+        raise UsageError("nothing selected", "use --all, --suite NAME, or -b/-r/-t/-d")
+    return choose(suite, filters, default_suite=config().get("suite", "lab"), everything=everything)

@@ -1,0 +1,76 @@
+"""Progress of a run: a live bar on a terminal, one line per ten percent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from vitbench.engine.local import Job
+    from vitbench.engine.outcome import Outcome
+    from vitbench.plan import Plan
+
+
+class Progress:
+    """Listens to the engine. Counts jobs weighted by what they cost: an image forward counts as one, a fit or cell as ten."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._total = plan.forwards + 10 * (len(plan.fits) + len(plan.with_status("todo")))
+        self._done, self._shown, self._started = 0, -1, time.monotonic()
+        self._rich: RichProgress | None = None
+        self._running: dict[str, str] = {}
+
+    def __enter__(self) -> Progress:
+        if self._total and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._rich = RichProgress(
+                TextColumn("{task.percentage:>3.0f}%"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+                TextColumn("{task.description}"), console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._rich.start()
+            self._task = self._rich.add_task("starting", total=self._total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rich:
+            self._rich.stop()
+
+    def started(self, job: Job) -> None:
+        self._running[job.id] = label(job)
+        self._show()
+
+    def finished(self, job: Job, outcome: Outcome) -> None:
+        from vitbench.plan import PassJob
+
+        self._running.pop(job.id, None)
+        self._done += job.split.images if isinstance(job, PassJob) else 10
+        self._show()
+
+    def _show(self) -> None:
+        if self._rich:
+            text = "; ".join(self._running.values())
+            self._rich.update(self._task, completed=self._done, description=text[:90])
+            return
+        tenth = 10 * self._done // max(self._total, 1)
+        if tenth != self._shown:
+            self._shown = tenth
+            seconds = time.monotonic() - self._started
+            now = next(iter(self._running.values()), "")
+            print(f"{100 * self._done // max(self._total, 1):3d}%  {seconds:5.0f} s  {now}", file=sys.stderr, flush=True)
+
+
+def label(job: Job) -> str:
+    """A job in a few words."""
+    from vitbench.plan import CellJob, PassJob
+
+    if isinstance(job, PassJob):
+        return f"pass {job.backbone} {job.split.dataset}/{job.split.split} {job.view}"
+    if isinstance(job, CellJob):
+        return f"{job.slot.task.partition('[')[0]} {job.slot.backbone} {job.slot.repair}"
+    return f"fit {job.repair} on {job.backbone}"

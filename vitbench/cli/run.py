@@ -1,0 +1,97 @@
+"""`vitbench run`: carry out a plan, show progress, end with the leaderboard."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from vitbench.cli import options as o
+
+if TYPE_CHECKING:
+    from vitbench.engine.local import Summary
+    from vitbench.plan import Plan
+
+
+def run(
+    suite: o.Suite = None, all_: o.All = False, backbones: o.Backbones = None, repairs: o.Repairs = None,
+    tasks: o.Tasks = None, datasets: o.Datasets = None, seeds: o.Seeds = None, limit: o.Limit = None,
+    dtype: o.Dtype = None, records: o.Records = None, cache: o.Cache = None, data_root: o.DataRoot = None,
+    weights: o.Weights = None, plugin: o.Plugin = None, device: o.Device = "auto", offline: o.Offline = False,
+    workers: o.Workers = None, cache_budget: o.CacheBudget = None, timeout: o.Timeout = None,
+) -> None:  # fmt: skip
+    """Run what is missing of a selection, and print its leaderboard."""
+    from vitbench.cli.progress import Progress
+    from vitbench.engine.local import run as run_plan
+    from vitbench.engine.options import parse_bytes
+    from vitbench.engine.workspace import Workspace
+    from vitbench.plan import make_plan
+
+    opts = o.run_options(
+        records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
+        cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=tuple(sys.argv),
+    )  # fmt: skip
+    chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype)
+    plan = make_plan(chosen.choices, Workspace(opts), opts.cache_budget)
+    with Progress(plan) as progress:
+        summary = run_plan(plan, opts, progress)
+    _leaderboard(plan, opts.records)
+    _report(plan, summary)
+    raise typer.Exit(exit_code(plan, summary, tolerant=all_))
+
+
+def exit_code(plan: Plan, summary: Summary, tolerant: bool) -> int:
+    """0 all planned cells ok, 1 some failed (or unavailable, unless `--all`), 3 nothing measured."""
+    failed = sum(summary.count(plan, s) for s in ("failed", "oom", "timeout"))
+    absent = len(plan.with_status("unavailable")) + summary.count(plan, "unavailable")
+    measured = len(plan.with_status("cached")) + summary.count(plan, "ok")
+    if failed:
+        return 1
+    if not measured:
+        return 3
+    return 1 if absent and not tolerant else 0
+
+
+def _leaderboard(plan: Plan, records: object) -> None:
+    from pathlib import Path
+
+    from vitbench.reports.formats import to_text
+    from vitbench.reports.leaderboard import build
+
+    found = records_of(plan, Path(str(records)))
+    if any(r.status == "ok" for r in found):
+        print(to_text(build(found)))
+
+
+def records_of(plan: Plan, root: object) -> list[object]:
+    """The records of a plan's cells, in the plan's order."""
+    from pathlib import Path
+
+    from vitbench.records.store import find
+
+    found = (find(Path(str(root)), cell.slot, cell.identity) for cell in plan.cells)
+    return [r for r in found if r is not None]
+
+
+def _report(plan: Plan, summary: Summary) -> None:
+    bad = [c for c in plan.cells if c.id in summary.outcomes and summary.outcomes[c.id].status != "ok"]
+    for cell in bad[:20]:
+        outcome = summary.outcomes[cell.id]
+        print(f"{outcome.status}: {describe(cell)}: {outcome.message}", file=sys.stderr)
+    for reason in sorted({f"unavailable: {c.slot.backbone} on {c.slot.dataset}: {c.reason}" for c in plan.with_status("unavailable")}):
+        print(reason, file=sys.stderr)
+    counts = {
+        "ok": summary.count(plan, "ok"), "cached": len(plan.with_status("cached")),
+        "failed": sum(summary.count(plan, s) for s in ("failed", "oom", "timeout")),
+        "unavailable": len(plan.with_status("unavailable")) + summary.count(plan, "unavailable"),
+        "not applicable": len(plan.with_status("not_applicable")) + summary.count(plan, "not_applicable"),
+    }  # fmt: skip
+    text = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+    print(f"{len(plan.cells)} cells: {text}; {summary.forwards} forwards, {summary.seconds:.0f} s")
+
+
+def describe(cell: object) -> str:
+    """`backbone / repair / task / dataset` of a cell."""
+    slot = cell.slot  # type: ignore[attr-defined]
+    return f"{slot.backbone} / {slot.repair} / {slot.task} / {slot.dataset}"
