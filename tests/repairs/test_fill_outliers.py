@@ -1,0 +1,60 @@
+"""Filling flagged tokens from their sound neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vitbench.errors import NotApplicableError
+from vitbench.repairs.compose import build_repair
+from vitbench.repairs.contract import SyntheticContext, fit_all, synthetic_tokens
+from vitbench.repairs.fill_outliers import filled
+from vitbench.tokens.types import Tokens
+
+
+def _quiet(tokens: Tokens) -> Tokens:
+    return replace(tokens, fields={**tokens.fields, "norms": torch.ones_like(tokens["norms"])})
+
+
+def test_a_flagged_cell_takes_the_mean_of_its_eight_neighbours() -> None:
+    x = torch.arange(25.0).view(1, 5, 5, 1)
+    flagged = torch.zeros(1, 5, 5, dtype=torch.bool)
+    flagged[0, 2, 2] = True
+    x[0, 2, 2] = 1000
+    assert filled(x, flagged, ~flagged)[0, 2, 2, 0] == 12
+
+
+def test_a_region_is_filled_ring_by_ring_from_outside() -> None:
+    x = torch.full((1, 7, 7, 2), 3.0)
+    flagged = torch.zeros(1, 7, 7, dtype=torch.bool)
+    flagged[0, 1:6, 1:6] = True
+    x[flagged] = -50
+    torch.testing.assert_close(filled(x, flagged, ~flagged), torch.full((1, 7, 7, 2), 3.0))
+
+
+def test_an_image_of_flagged_cells_only_stays_as_it_is() -> None:
+    x, flagged = torch.randn(1, 3, 3, 2), torch.ones(1, 3, 3, dtype=torch.bool)
+    assert torch.equal(filled(x, flagged, ~flagged), x)
+
+
+@pytest.mark.parametrize("det", ["norm", "robust"])
+def test_loud_tokens_are_replaced_and_others_are_not(det: str) -> None:
+    repair = build_repair(f"fill_outliers[det={det}]")
+    states, tokens = fit_all(repair), synthetic_tokens(5)
+    loud = tokens["norms"][:, -1] > states["patch"]["threshold"]
+    out = repair.map(tokens, states)["patch"]
+    assert bool(loud.any())
+    assert torch.equal(out[~loud], tokens["patch"][~loud])
+    assert float(out[loud].norm(dim=-1).max()) < float(tokens["patch"][loud].norm(dim=-1).min())
+
+
+def test_no_outlier_among_train_tokens_is_said_not_hidden() -> None:
+    with pytest.raises(NotApplicableError, match="nothing to fill"):
+        build_repair("fill_outliers").fit(SyntheticContext("patch", change=_quiet))
+
+
+def test_a_block_that_is_not_there_is_named() -> None:
+    with pytest.raises(NotApplicableError, match="block=7 of 3"):
+        build_repair("fill_outliers[block=7]").fit(SyntheticContext("patch"))

@@ -1,0 +1,33 @@
+"""Dropping channels: how many, and what is left."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vitbench.catalogue.fields import parse_field
+from vitbench.catalogue.repairs import ANY_FIELD
+from vitbench.errors import NotApplicableError
+
+
+def count_of(m: int | float, channels: int, repair: str) -> int:
+    """Channels that m stands for: itself (int), or that fraction of all (float), rounded.
+
+    Raises NotApplicableError where none would be left.
+    """
+    count = round(m * channels) if isinstance(m, float) else m
+    if count >= channels:
+        raise NotApplicableError(f"repair {repair!r}: m={m} leaves none of {channels} channels", "use a smaller m")
+    return count
+
+
+def kept_without(dropped: Tensor, channels: int) -> Tensor:
+    """Indices of the channels that are left, ascending."""
+    mask = torch.ones(channels, dtype=torch.bool, device=dropped.device)
+    mask[dropped] = False
+    return mask.nonzero().squeeze(1)
+
+
+def chosen(field: str, name: str) -> bool:
+    """Whether the parameter `field` of a repair covers a field of that name."""
+    return field == ANY_FIELD or parse_field(name).kind == field

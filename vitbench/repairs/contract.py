@@ -1,0 +1,269 @@
+"""What every repair must keep, as checks anybody can run on a repair of their own (`vitbench check repair NAME`).
+
+Synthetic tokens only: no images, weights or network. Each check raises ContractError with what was broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from vitbench.backbones.base import Backbone
+from vitbench.catalogue.fields import GRID_FIELDS, acts_on, parse_field
+from vitbench.catalogue.repairs import kinds
+from vitbench.errors import NotApplicableError, VitbenchError
+from vitbench.repairs.base import Repair, State
+from vitbench.tokens.geometry import Geometry, Placement
+from vitbench.tokens.types import Tokens
+
+FIELDS = ("patch", "patch_raw", "block_1", "query", "key", "value", "cls", "registers", "norms")
+CHANNELS, BLOCKS, PATCH_PX = 16, 3, 8
+STRENGTHS = ("m", "k", "strength", "epsilon")  # parameters whose zero means: leave tokens as they are
+TOLERANCE = 1e-5
+
+
+class ContractError(VitbenchError):
+    """A repair that breaks one of the promises of DESIGN 4.2."""
+
+    exit_code = 1
+
+
+def synthetic_tokens(seed: int, n: int = 4, grid_hw: tuple[int, int] = (6, 6), pad: int = 0) -> Tokens:
+    """Seeded tokens of every kind: a few of high norm, channels of unequal variance, `pad` columns of padding."""
+    h, w = grid_hw
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.linspace(0.5, 3, CHANNELS)
+
+    def grid() -> Tensor:
+        return torch.randn(n, h, w, CHANNELS, generator=generator) * scale + 0.5
+
+    made: dict[str, Tensor] = {name: grid() for name in FIELDS[:6]}
+    loud = torch.rand(n, h, w, generator=generator) < 0.05
+    loud[0, h // 2, w // 2] = True
+    for name in made:
+        made[name] = torch.where(loud.unsqueeze(-1), made[name] * 20, made[name])
+    made["cls"] = torch.randn(n, CHANNELS, generator=generator) - 4
+    made["registers"] = torch.randn(n, 4, CHANNELS, generator=generator) + 9
+    made["norms"] = made["patch_raw"].norm(dim=-1).unsqueeze(1).expand(n, BLOCKS, h, w).clone()
+    view = h * PATCH_PX, w * PATCH_PX
+    content = view[0], view[1] - pad * PATCH_PX
+    placement = Placement(source_hw=content, view_hw=view, content_hw=content)
+    keys = tuple(f"{seed}-{i}" for i in range(n))
+    return Tokens(made, Geometry(PATCH_PX, grid_hw, (placement,) * n), keys)
+
+
+@dataclass
+class SyntheticContext:
+    """A fit context over synthetic tokens, four images a batch."""
+
+    field: str
+    seed: int = 0
+    batches: int = 5
+    grid_hw: tuple[int, int] = (6, 6)
+    pad: int = 0
+    change: Callable[[Tokens], Tokens] = lambda tokens: tokens
+
+    def __post_init__(self) -> None:
+        self.images = self.batches * 4
+
+    def tokens(self) -> Iterator[Tokens]:
+        for i in range(self.batches):
+            yield self.change(synthetic_tokens(1000 + i, grid_hw=self.grid_hw, pad=self.pad))
+
+    def backbone(self) -> Backbone:
+        raise NotApplicableError("synthetic tokens have no backbone", "check this repair on a backbone")
+
+    def pixels(self) -> Iterator[Any]:
+        raise NotApplicableError("synthetic tokens have no images", "check this repair on a data set")
+
+
+def fit_all(repair: Repair[Any], **context: Any) -> dict[str, State]:
+    """States of every field the repair acts on, fitted on synthetic tokens."""
+    acted = [name for name in FIELDS if acts_on(kinds(repair.card, repair.params), name)]
+    if not repair.card.needs_fit:
+        return {name: {} for name in acted}
+    return {name: repair.fit(SyntheticContext(name, **context)) for name in acted}
+
+
+def batch_independence(repair: Repair[Any]) -> None:
+    """A batch of four gives what four batches of one give."""
+    states, tokens = fit_all(repair), synthetic_tokens(1)
+    together = repair.map(tokens, states)
+    for i in range(len(tokens)):
+        alone = repair.map(tokens.select([i]), states)
+        for name in FIELDS:
+            _same(together[name][i : i + 1], alone[name], f"{name} of a sample depends on its batch")
+
+
+def patch_order_and_count(repair: Repair[Any]) -> None:
+    """Grids keep their shape, samples their places, and fields that the card does not name their values."""
+    states, tokens = fit_all(repair), synthetic_tokens(2)
+    mapped = repair.map(tokens, states)
+    if set(mapped.fields) != set(tokens.fields) or mapped.keys != tokens.keys or mapped.geometry != tokens.geometry:
+        raise ContractError("fields, keys or geometry changed")
+    for name in FIELDS:
+        grid = tokens[name].ndim - 1
+        if mapped[name].shape[:grid] != tokens[name].shape[:grid]:
+            raise ContractError(f"{name}: {tuple(tokens[name].shape)} became {tuple(mapped[name].shape)}")
+        if not acts_on(kinds(repair.card, repair.params), name):
+            _same(mapped[name], tokens[name], f"{name} changed, but the card does not name it", tolerance=0)
+    order = [3, 1, 0]
+    shuffled = repair.map(tokens.select(order), states)
+    for name in FIELDS:
+        _same(shuffled[name], mapped[name][order], f"{name}: samples changed places")
+
+
+def identity_at_zero_strength(repair: Repair[Any]) -> None:
+    """Where a parameter is a strength (`m`, `k`, `strength`, ...), its zero leaves every field as it was."""
+    params = repair.params
+    zeros = (
+        {f.name: 0 for f in fields(params) if f.name in STRENGTHS} if hasattr(params, "__dataclass_fields__") else {}
+    )
+    if not zeros:
+        return
+    neutral = type(repair)(replace(params, **zeros))
+    tokens = synthetic_tokens(3)
+    mapped = neutral.map(tokens, fit_all(neutral))
+    for name in FIELDS:
+        _same(mapped[name], tokens[name], f"{name} changed at {zeros}")
+
+
+def non_square_inputs(repair: Repair[Any]) -> None:
+    """Fitted and applied on a 4 x 9 grid, one column of it padding."""
+    states = fit_all(repair, grid_hw=(4, 9), pad=1)
+    mapped = repair.map(synthetic_tokens(4, grid_hw=(4, 9), pad=1), states)
+    for name, value in mapped.fields.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ContractError(f"{name} is not finite on a non-square grid")
+
+
+def padding_is_not_content(repair: Repair[Any]) -> None:
+    """What stands in padding cells changes neither the state nor the cells that show the image."""
+
+    def spoiled(tokens: Tokens) -> Tokens:
+        mask = torch.from_numpy(~tokens.geometry.valid())
+        changed = {
+            k: torch.where(mask.unsqueeze(-1), x + 1000, x) if x.ndim == 4 and k != "norms" else x
+            for k, x in tokens.fields.items()
+        }
+        changed["norms"] = torch.where(mask.unsqueeze(1), tokens["norms"] + 1000, tokens["norms"])
+        return replace(tokens, fields=changed)
+
+    clean, dirty = fit_all(repair, pad=2), fit_all(repair, pad=2, change=spoiled)
+    _same_states(clean, dirty, "padding changes the fit")
+    tokens = synthetic_tokens(5, pad=2)
+    valid = torch.from_numpy(tokens.geometry.valid())
+    a, b = repair.map(tokens, clean), repair.map(spoiled(tokens), clean)
+    for name in clean:
+        if parse_field(name).kind in GRID_FIELDS:
+            _same(a[name][valid], b[name][valid], f"{name}: padding leaks into cells that show the image")
+
+
+def prefix_tokens_are_separate(repair: Repair[Any]) -> None:
+    """CLS and registers enter no statistic of patches, and patches none of CLS."""
+
+    def loud(*names: str) -> Callable[[Tokens], Tokens]:
+        return lambda tokens: replace(
+            tokens, fields={k: x * 50 + 7 if k in names else x for k, x in tokens.fields.items()}
+        )
+
+    plain = fit_all(repair)
+    for changed in (("cls",), ("registers",), FIELDS[:6]):
+        states = fit_all(repair, change=loud(*changed))
+        rest = {name: state for name, state in states.items() if name not in changed}
+        _same_states(
+            {name: plain[name] for name in rest}, rest, f"the fit of other fields depends on {', '.join(changed)}"
+        )
+
+
+def fit_is_left_alone(repair: Repair[Any]) -> None:
+    """Mapping test tokens changes neither the state nor the tokens it was given: only train tokens teach."""
+    states, tokens = fit_all(repair), synthetic_tokens(6)
+    kept = {name: {key: value.clone() for key, value in state.items()} for name, state in states.items()}
+    before = {name: x.clone() for name, x in tokens.fields.items()}
+    first = repair.map(tokens, states)
+    _same_states(kept, states, "mapping changes the state")
+    for name in FIELDS:
+        _same(tokens[name], before[name], f"mapping writes into the {name} it was given", tolerance=0)
+    again = repair.map(tokens, states)
+    for name in FIELDS:
+        _same(first[name], again[name], f"{name} differs the second time", tolerance=0)
+
+
+def state_round_trip(repair: Repair[Any]) -> None:
+    """A state written to safetensors and read back gives the same tokens, bit for bit."""
+    states, tokens = fit_all(repair), synthetic_tokens(7)
+    back = {name: load(save(dict(state))) if state else {} for name, state in states.items()}
+    a, b = repair.map(tokens, states), repair.map(tokens, back)
+    for name in FIELDS:
+        _same(a[name], b[name], f"{name} differs after the state was stored", tolerance=0)
+
+
+def determinism(repair: Repair[Any]) -> None:
+    """Two fits and maps give the same bits, whatever the global random state."""
+    torch.manual_seed(0)
+    first = fit_all(repair)
+    one = repair.map(synthetic_tokens(8), first)
+    torch.manual_seed(1)
+    second = fit_all(repair)
+    two = repair.map(synthetic_tokens(8), second)
+    _same_states(first, second, "two fits differ", tolerance=0)
+    for name in FIELDS:
+        _same(one[name], two[name], f"{name} of two runs differs", tolerance=0)
+
+
+CHECKS: Mapping[str, Callable[[Repair[Any]], None]] = {
+    check.__name__: check
+    for check in (
+        batch_independence,
+        patch_order_and_count,
+        identity_at_zero_strength,
+        non_square_inputs,
+        padding_is_not_content,
+        prefix_tokens_are_separate,
+        fit_is_left_alone,
+        state_round_trip,
+        determinism,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check; `problem` is empty where the promise is kept."""
+
+    check: str
+    problem: str
+
+
+def run_checks(repair: Repair[Any]) -> list[Finding]:
+    """Every check on one repair; a broken promise is a finding, any other error is the repair's own and is raised."""
+    findings = []
+    for name, check in CHECKS.items():
+        try:
+            check(repair)
+        except ContractError as error:
+            findings.append(Finding(name, str(error)))
+        else:
+            findings.append(Finding(name, ""))
+    return findings
+
+
+def _same(a: Tensor, b: Tensor, problem: str, tolerance: float = TOLERANCE) -> None:
+    if a.shape != b.shape:
+        raise ContractError(f"{problem}: shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    if not torch.allclose(a, b, rtol=tolerance, atol=tolerance):
+        raise ContractError(f"{problem}: largest difference {float((a - b).abs().max()):.3g}")
+
+
+def _same_states(a: Mapping[str, State], b: Mapping[str, State], problem: str, tolerance: float = TOLERANCE) -> None:
+    for name in a:
+        if set(a[name]) != set(b[name]):
+            raise ContractError(f"{problem}: {name} has {sorted(a[name])} and {sorted(b[name])}")
+        for key in a[name]:
+            _same(a[name][key], b[name][key], f"{problem} ({name}, {key})", tolerance)
