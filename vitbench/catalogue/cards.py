@@ -122,7 +122,7 @@ class TaskCard:
 
     targets: dataset columns it needs. splits: those it reads, of "train" and "val". aux: further token fields for a given
     settings instance (`aux(settings)`). metric: the kind in `vitbench.metrics` that owns rows and aggregate.
-    headline: the metric that leaderboards show.
+    headline: the metric that leaderboards show; `secondary` metrics keep their bootstrap replicates too.
     """
 
     name: str
@@ -136,6 +136,7 @@ class TaskCard:
     splits: tuple[str, ...] = ("train", "val")
     aux: Callable[[Any], tuple[str, ...]] = lambda settings: ()
     stochastic: bool = False
+    secondary: tuple[str, ...] = ()
     summary: str = ""
 
     def protocol(self, name: str) -> Protocol:

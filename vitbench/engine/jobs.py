@@ -161,7 +161,7 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         flags = {**task.flags(head, rows), **_fit_flags(job)}
         record = Record.ok(
             slot=job.slot, identity=job.identity, components=job.components, headline=card.headline, metrics=metrics,
-            cost=cost, provenance=_provenance(job, bench), flags=flags,
+            keep_draws=card.secondary, cost=cost, provenance=_provenance(job, bench), flags=flags,
         )  # fmt: skip
         write(options.records, record, rows)
     value = record.metrics[card.headline].value

@@ -25,6 +25,10 @@ class Workspace:
         self._splits: dict[tuple[object, ...], SplitState] = {}
         self._fields: dict[str, frozenset[str]] = {}
 
+    def know(self, name: str, state: BackboneState) -> None:
+        """Tell of a backbone that exists only in memory."""
+        self._backbones[name] = state
+
     def backbone(self, name: str) -> BackboneState:
         if name not in self._backbones:
             base = name.partition("+")[0]
