@@ -93,8 +93,8 @@ def _world(options: RunOptions, modules: dict[str, Backbone]) -> Any:
 
 
 class _Silent:
-    def started(self, job: Any) -> None:
+    def started(self, _job: Any) -> None:
         return None
 
-    def finished(self, job: Any, outcome: Any) -> None:
+    def finished(self, _job: Any, _outcome: Any) -> None:
         return None

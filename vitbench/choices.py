@@ -100,7 +100,8 @@ def choose(suite: str | None, filters: Filters, default_suite: str = "lab", ever
     )
     if not kept:
         raise NothingSelectedError(
-            f"suite {loaded.name!r} has no cell for this selection", "filters narrow a suite; drop --suite to cross what is given"
+            f"suite {loaded.name!r} has no cell for this selection",
+            "filters narrow a suite; drop --suite to cross what is given",
         )
     return Selected(_limited(kept, filters), loaded.name)
 

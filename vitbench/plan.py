@@ -195,7 +195,10 @@ class _Builder:
         for step in (*maps, *edits):
             if not acts_on(step.card.acts_on, field_name):
                 return self._missing(
-                    slot, _Refused("not_applicable", f"{step.card.name} does not act on {field_name!r}, which the task reads", "")
+                    slot,
+                    _Refused(
+                        "not_applicable", f"{step.card.name} does not act on {field_name!r}, which the task reads", ""
+                    ),
                 )
         if state.status == "unavailable":
             return self._missing(slot, _Refused("unavailable", state.reason, state.remedy))
@@ -236,7 +239,9 @@ class _Builder:
 
     def _missing(self, slot: Slot, refused: _Refused) -> CellJob:
         components = {"status": refused.status}
-        return CellJob(slot, cell_identity(slot, components), components, refused.status, refused.reason, refused.remedy)
+        return CellJob(
+            slot, cell_identity(slot, components), components, refused.status, refused.reason, refused.remedy
+        )
 
     def _todo(
         self, slot: Slot, choice: Choice, backbone: str, state: BackboneState, field_name: str,
@@ -249,7 +254,7 @@ class _Builder:
         sweep = _Sweep(self, backbone, state.digest, edits, splits, view, choice.options.dtype, choice.seed)
         stores = {name: sweep.store(ref) for name, ref in splits.items()}
         mapped = tuple(f for f in (field_name, *aux) if any(acts_on(s.card.acts_on, f) for s in maps))
-        fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""), needs)
+        fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""))
         card = {k: splits[k].digest for k in sorted(splits)}
         components = {
             "backbone": {"name": backbone, "digest": state.digest, "position": state.card.position},
@@ -283,7 +288,7 @@ class _Builder:
         return tuple(dict.fromkeys((field_name, *(n for s in maps for n in s.card.needs))))
 
     def _chain_fits(
-        self, sweep: _Sweep, maps: tuple[RepairStep, ...], mapped: tuple[str, ...], store: str, needs: tuple[str, ...]
+        self, sweep: _Sweep, maps: tuple[RepairStep, ...], mapped: tuple[str, ...], store: str
     ) -> tuple[tuple[int, str, str], ...]:
         fits = []
         for name in mapped:
@@ -379,7 +384,9 @@ class _Sweep:
         return job
 
 
-def _packed(groups: Iterable[tuple[str, ...]], have: frozenset[str], size: Any, budget: int | None) -> list[tuple[str, ...]]:
+def _packed(
+    groups: Iterable[tuple[str, ...]], have: frozenset[str], size: Any, budget: int | None
+) -> list[tuple[str, ...]]:
     """Join groups of fields (one per cell) into as few passes as fit the budget; fields already stored are left out."""
     packs: list[dict[str, None]] = []
     for group in groups:

@@ -26,9 +26,13 @@ def load_plugins(files: Iterable[str]) -> list[str]:
     for file in files:
         path = Path(file)
         module = _import(path)
-        found = [v for v in vars(module).values() if _card(v) is not None and getattr(v, "__module__", "") == module.__name__]
+        found = [
+            v for v in vars(module).values() if _card(v) is not None and getattr(v, "__module__", "") == module.__name__
+        ]
         if not found:
-            raise UsageError(f"plugin {file}: nothing in it carries a card", "set `card = RepairCard(...)` on your class")
+            raise UsageError(
+                f"plugin {file}: nothing in it carries a card", "set `card = RepairCard(...)` on your class"
+            )
         names += [register(obj, origin=f"plugin {path.name}") for obj in found]
     return names
 
@@ -42,7 +46,9 @@ def register(target: Any, origin: str = "python") -> str:
     """Register a class or function that carries a `card`; its `entry` becomes the object itself. Returns the name."""
     card = _card(target)
     if card is None:
-        raise UsageError(f"{target!r} carries no card", "set `card = RepairCard(...)` (or Task-, Backbone-, DatasetCard) on it")
+        raise UsageError(
+            f"{target!r} carries no card", "set `card = RepairCard(...)` (or Task-, Backbone-, DatasetCard) on it"
+        )
     _REGISTRIES[type(card)].add(replace(card, entry=target), origin=origin)
     return str(card.name)
 

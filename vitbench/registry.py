@@ -46,7 +46,9 @@ class Registry(Generic[C]):
         """Register a card; a name that is taken by another origin is refused."""
         taken = self._origin.get(card.name)
         if taken is not None and taken != origin:
-            raise UsageError(f"{self.kind} {card.name!r} of {origin} is already registered by {taken}", "rename one of them")
+            raise UsageError(
+                f"{self.kind} {card.name!r} of {origin} is already registered by {taken}", "rename one of them"
+            )
         self._cards[card.name] = card
         self._origin[card.name] = origin
 

@@ -111,7 +111,11 @@ def convert(text: str, hint: Any, where: str) -> Any:
             return hint(text)
         except ValueError:
             pass
-    wanted = " or ".join(str(o) for o in typing.get_args(hint)) if origin is typing.Literal else str(getattr(hint, "__name__", hint))
+    wanted = (
+        " or ".join(str(o) for o in typing.get_args(hint))
+        if origin is typing.Literal
+        else str(getattr(hint, "__name__", hint))
+    )
     raise UsageError(f"{where}={text!r} is not {wanted}")
 
 

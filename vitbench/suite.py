@@ -71,6 +71,7 @@ def parse_suite(text: str, where: str) -> Suite:
     try:
         return Suite.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is reported both as unknown and as missing; the unknown one is what the person typed.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"{where}: key {key!r}: {first['msg'].lower()}") from None

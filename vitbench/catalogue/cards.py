@@ -134,7 +134,7 @@ class TaskCard:
     headline: str
     targets: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("train", "val")
-    aux: Callable[[Any], tuple[str, ...]] = lambda settings: ()
+    aux: Callable[[Any], tuple[str, ...]] = lambda _settings: ()
     stochastic: bool = False
     secondary: tuple[str, ...] = ()
     summary: str = ""

@@ -62,5 +62,9 @@ def verify(cache: o.Cache = None) -> None:
     problems = check(opts.tokens)
     for problem in problems:
         print(problem, file=sys.stderr)
-    print("all parts are complete and unchanged" if not problems else f"{len(problems)} damaged; `vitbench cache gc` drops them")
+    print(
+        "all parts are complete and unchanged"
+        if not problems
+        else f"{len(problems)} damaged; `vitbench cache gc` drops them"
+    )
     raise typer.Exit(1 if problems else 0)

@@ -17,7 +17,9 @@ def doctor(records: o.Records = None, cache: o.Cache = None, data_root: o.DataRo
     """Check versions, device, disk, folders, shipped weights and suites; exit 1 if something would stop a run."""
     opts = o.run_options(records, cache, data_root, None, None)
     problems: list[str] = []
-    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores")
+    print(
+        f"python {platform.python_version()} on {platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    )
     for package in ("vitbench", "torch", "timm", "datasets", "faiss-gpu", "faiss-cpu", "scikit-learn", "pandas"):
         try:
             print(f"{package} {importlib.metadata.version(package)}")

@@ -51,7 +51,9 @@ def entries(kind: str) -> list[dict[str, Any]]:
 
     def protocols() -> list[dict[str, Any]]:
         return [
-            {"name": f"{t.name}@{p.name}", "version": p.version, "summary": p.summary} for t in c.TASKS for p in t.protocols
+            {"name": f"{t.name}@{p.name}", "version": p.version, "summary": p.summary}
+            for t in c.TASKS
+            for p in t.protocols
         ]
 
     def tasks() -> list[dict[str, Any]]:

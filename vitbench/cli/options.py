@@ -17,18 +17,30 @@ if TYPE_CHECKING:
 
 Suite = Annotated[str | None, typer.Option("--suite", "-s", help="A shipped suite, or a TOML file.")]
 All = Annotated[bool, typer.Option("--all", help="The default suite: every cell that can run here.")]
-Backbones = Annotated[str | None, typer.Option("--backbones", "-b", help="Comma-separated names or globs; defects after +.")]
-Repairs = Annotated[str | None, typer.Option("--repairs", "-r", help="Comma-separated; parameters in brackets; + composes.")]
+Backbones = Annotated[
+    str | None, typer.Option("--backbones", "-b", help="Comma-separated names or globs; defects after +.")
+]
+Repairs = Annotated[
+    str | None, typer.Option("--repairs", "-r", help="Comma-separated; parameters in brackets; + composes.")
+]
 Tasks = Annotated[str | None, typer.Option("--tasks", "-t", help="Comma-separated task, task@protocol, or globs.")]
-Datasets = Annotated[str | None, typer.Option("--datasets", "-d", help="Comma-separated; folder:PATH for your own images.")]
+Datasets = Annotated[
+    str | None, typer.Option("--datasets", "-d", help="Comma-separated; folder:PATH for your own images.")
+]
 Seeds = Annotated[str | None, typer.Option(help="Comma-separated; tasks without randomness run once.")]
 Limit = Annotated[int | None, typer.Option(help="At most N images per split (part of the identity).")]
 Dtype = Annotated[str | None, typer.Option(help="Compute dtype: float32, bfloat16 or float16 (part of the identity).")]
 Records = Annotated[Path | None, typer.Option(help="Folder of records [default: runs].")]
-Cache = Annotated[Path | None, typer.Option(help="Folder of tokens and states [default: VITBENCH_CACHE or the user's cache].")]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder of tokens and states [default: VITBENCH_CACHE or the user's cache].")
+]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of data sets [default: VITBENCH_DATA].")]
-Weights = Annotated[list[str] | None, typer.Option("--weights", help="NAME=PATH, repeatable: local weights of a backbone.")]
-Plugin = Annotated[list[str] | None, typer.Option("--plugin", help="A Python file with your own repair, task, ...; repeatable.")]
+Weights = Annotated[
+    list[str] | None, typer.Option("--weights", help="NAME=PATH, repeatable: local weights of a backbone.")
+]
+Plugin = Annotated[
+    list[str] | None, typer.Option("--plugin", help="A Python file with your own repair, task, ...; repeatable.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask a hub; what is not cached is unavailable.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes; 0 runs everything in this one.")]
@@ -61,7 +73,7 @@ def run_options(
     from vitbench.plugins import load_plugins
 
     settings = config()
-    plugins = tuple([*settings.get("plugins", []), *(plugin or [])])
+    plugins = (*settings.get("plugins", []), *(plugin or []))
     load_plugins(plugins)
     root = data_root or settings.get("data_root") or os.environ.get("VITBENCH_DATA")
     given = [f"{k}={v}" for k, v in settings.get("weights", {}).items()] + list(weights or [])

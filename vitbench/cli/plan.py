@@ -22,17 +22,23 @@ def plan(
     from vitbench.engine.workspace import Workspace
     from vitbench.plan import make_plan
 
-    opts = o.run_options(records, cache, data_root, weights, plugin, offline=offline, cache_budget=parse_bytes(cache_budget))
+    opts = o.run_options(
+        records, cache, data_root, weights, plugin, offline=offline, cache_budget=parse_bytes(cache_budget)
+    )
     chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype)
     made = make_plan(chosen.choices, Workspace(opts), opts.cache_budget)
     counts = Counter(c.status for c in made.cells)
     names = {"todo": "to do", "cached": "cached", "unavailable": "unavailable", "not_applicable": "not applicable"}
     print(f"{len(made.cells)} cells: " + ", ".join(f"{counts[s]} {names[s]}" for s in names if counts[s]))
-    print(f"{len(made.passes)} passes, {made.forwards} forwards, {made.bytes / 1e6:.0f} MB of tokens; {len(made.fits)} repair fits")
+    print(
+        f"{len(made.passes)} passes, {made.forwards} forwards, {made.bytes / 1e6:.0f} MB of tokens; {len(made.fits)} repair fits"
+    )
     for p in made.passes:
         fields = ", ".join(p.fields)
         edit = f" edited by {p.edit}" if p.edit else ""
-        print(f"  {p.backbone}{edit}: {p.split.dataset}/{p.split.split}, {p.split.images} images, view {p.view}, {p.dtype}: {fields}")
+        print(
+            f"  {p.backbone}{edit}: {p.split.dataset}/{p.split.split}, {p.split.images} images, view {p.view}, {p.dtype}: {fields}"
+        )
     images = {(p.backbone, p.edit, p.split.dataset, p.split.split): p.split.images for p in made.passes}
     if made.passes:
         print(f"forwards per image: {made.forwards / sum(images.values()):.2f} (per backbone and split)")
@@ -41,4 +47,6 @@ def plan(
         print(f"  {reason}")
     if cells:
         for c in made.cells:
-            print(f"  {c.status:<14} {c.slot.backbone} / {c.slot.repair} / {c.slot.task} / {c.slot.dataset}-s{c.slot.seed}")
+            print(
+                f"  {c.status:<14} {c.slot.backbone} / {c.slot.repair} / {c.slot.task} / {c.slot.dataset}-s{c.slot.seed}"
+            )

@@ -45,7 +45,7 @@ class Progress:
         self._running[job.id] = label(job)
         self._show()
 
-    def finished(self, job: Job, outcome: Outcome) -> None:
+    def finished(self, job: Job, _outcome: Outcome) -> None:
         from vitbench.plan import PassJob
 
         self._running.pop(job.id, None)
@@ -62,7 +62,9 @@ class Progress:
             self._shown = tenth
             seconds = time.monotonic() - self._started
             now = next(iter(self._running.values()), "")
-            print(f"{100 * self._done // max(self._total, 1):3d}%  {seconds:5.0f} s  {now}", file=sys.stderr, flush=True)
+            print(
+                f"{100 * self._done // max(self._total, 1):3d}%  {seconds:5.0f} s  {now}", file=sys.stderr, flush=True
+            )
 
 
 def label(job: Job) -> str:

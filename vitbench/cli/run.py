@@ -79,7 +79,9 @@ def _report(plan: Plan, summary: Summary) -> None:
     for cell in bad[:20]:
         outcome = summary.outcomes[cell.id]
         print(f"{outcome.status}: {describe(cell)}: {outcome.message}", file=sys.stderr)
-    for reason in sorted({f"unavailable: {c.slot.backbone} on {c.slot.dataset}: {c.reason}" for c in plan.with_status("unavailable")}):
+    for reason in sorted(
+        {f"unavailable: {c.slot.backbone} on {c.slot.dataset}: {c.reason}" for c in plan.with_status("unavailable")}
+    ):
         print(reason, file=sys.stderr)
     counts = {
         "ok": summary.count(plan, "ok"), "cached": len(plan.with_status("cached")),

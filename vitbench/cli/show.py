@@ -48,7 +48,9 @@ def find(name: str) -> tuple[str, Any]:
         return "suite", load_suite(name)
     known = [n for registry in registries for n in registry.names()] + suite_names()
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    raise UsageError(f"unknown name {name!r}", f"did you mean {', '.join(near)}?" if near else "see `vitbench list KIND`")
+    raise UsageError(
+        f"unknown name {name!r}", f"did you mean {', '.join(near)}?" if near else "see `vitbench list KIND`"
+    )
 
 
 def plain(value: Any) -> Any:
@@ -61,7 +63,11 @@ def plain(value: Any) -> Any:
         return value.model_dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {k: plain(v) for k, v in pairs if v not in ("", None, (), {}) and not (callable(v) and not isinstance(v, type))}
+        return {
+            k: plain(v)
+            for k, v in pairs
+            if v not in ("", None, (), {}) and not (callable(v) and not isinstance(v, type))
+        }
     if isinstance(value, (tuple, list)):
         return [plain(v) for v in value]
     if isinstance(value, dict):

@@ -74,7 +74,9 @@ class Workbench:
         with safe_open(path, framework="pt", device=str(self.device)) as f:
             return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 - not a dict
 
-    def maps(self, steps: tuple[str, ...], fits: tuple[tuple[int, str, str], ...]) -> list[tuple[Repair[Any], dict[str, State]]]:
+    def maps(
+        self, steps: tuple[str, ...], fits: tuple[tuple[int, str, str], ...]
+    ) -> list[tuple[Repair[Any], dict[str, State]]]:
         """Repairs of a chain with their states: (step, field) -> state."""
         out = []
         for i, text in enumerate(steps):

@@ -33,8 +33,8 @@ Job = PassJob | FitJob | CellJob
 class Listener(Protocol):
     """What hears of progress."""
 
-    def started(self, job: Job) -> None: ...
-    def finished(self, job: Job, outcome: Outcome) -> None: ...
+    def started(self, job: Job, /) -> None: ...
+    def finished(self, job: Job, outcome: Outcome, /) -> None: ...
 
 
 @dataclass
@@ -73,7 +73,9 @@ def _check_writable(options: RunOptions) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RecordError(f"records folder {options.records} is not writable: {error.strerror}", "use --records DIR") from error
+        raise RecordError(
+            f"records folder {options.records} is not writable: {error.strerror}", "use --records DIR"
+        ) from error
 
 
 def record_missing(plan: Plan, options: RunOptions) -> None:
@@ -101,7 +103,9 @@ class _Schedule:
 
     def next(self) -> Job | None:
         """The best job that may start now, or None."""
-        ready = sorted((j for j in self.left - self.running if not self.requires[j] & self.left), key=self._rank.__getitem__)
+        ready = sorted(
+            (j for j in self.left - self.running if not self.requires[j] & self.left), key=self._rank.__getitem__
+        )
         for job_id in ready:
             job = self.jobs[job_id]
             if isinstance(job, PassJob) and not self._fits_budget(job) and (self.running or len(ready) > 1):
@@ -173,7 +177,9 @@ def _outcome(status: str, error: BaseException, job: Job) -> Outcome:
     )  # fmt: skip
 
 
-def _close(schedule: _Schedule, job: Job, outcome: Outcome, options: RunOptions, listener: Listener, summary: Summary) -> None:
+def _close(
+    schedule: _Schedule, job: Job, outcome: Outcome, options: RunOptions, listener: Listener, summary: Summary
+) -> None:
     """Book a finished job: records for cells that did not come to a number, progress, counts."""
     if outcome.status == "storage":
         raise StorageError(outcome.message)
@@ -194,9 +200,7 @@ def failure_record(cell: CellJob, outcome: Outcome) -> Record:
     error = {
         "type": outcome.error_type, "message": outcome.message, "traceback": outcome.traceback, "stage": outcome.stage,
     }  # fmt: skip
-    return Record.failed(
-        outcome.status, error, slot=cell.slot, identity=cell.identity, components=cell.components
-    )
+    return Record.failed(outcome.status, error, slot=cell.slot, identity=cell.identity, components=cell.components)
 
 
 def _run_inline(

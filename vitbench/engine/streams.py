@@ -121,5 +121,3 @@ class StoreFitContext:
     def pixels(self) -> Iterator[Any]:
         for _, image in self._bench.samples(self._job.split).images():
             yield image
-
-

@@ -67,7 +67,9 @@ class ShardWriter:
         for field in self._fields:
             value = tokens[field].detach().to("cpu", getattr(torch, stored_dtype(field))).contiguous()
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise StorageError(f"field {field!r} does not fit in {stored_dtype(field)}", "its values are too large to store")
+                raise StorageError(
+                    f"field {field!r} does not fit in {stored_dtype(field)}", "its values are too large to store"
+                )
             self._pending[f"{name}/{field}"] = value
             self._pending_bytes += value.nbytes
         self._chunks.append(_Chunk(len(self._shards), tokens.keys, tokens.geometry))
@@ -119,13 +121,19 @@ class StoredTokens:
                 self._parts.setdefault(name, folder)
         missing = [f for f in self.fields if f not in self._parts]
         if missing:
-            raise StorageError(f"token store {store} has no {', '.join(missing)}", "run again; `vitbench cache verify` checks it")
+            raise StorageError(
+                f"token store {store} has no {', '.join(missing)}", "run again; `vitbench cache verify` checks it"
+            )
         first = self._manifests[self._parts[self.fields[0]]]
         self._chunks = [_Chunk(c["shard"], tuple(c["keys"]), _geometry(c["geometry"])) for c in first["chunks"]]
         for manifest in (self._manifests[self._parts[f]] for f in self.fields):
             # Parts written on devices with other batch sizes hold the same images in other chunks.
-            if manifest is not first and [c["keys"] for c in manifest["chunks"]] != [c["keys"] for c in first["chunks"]]:
-                raise StorageError(f"parts of token store {store} are chunked differently", "`vitbench cache gc --all`, run again")
+            if manifest is not first and [c["keys"] for c in manifest["chunks"]] != [
+                c["keys"] for c in first["chunks"]
+            ]:
+                raise StorageError(
+                    f"parts of token store {store} are chunked differently", "`vitbench cache gc --all`, run again"
+                )
         for folder in {self._parts[f] for f in self.fields}:
             os.utime(folder / MANIFEST)  # last use, for eviction
 
@@ -165,7 +173,12 @@ def _geometry(data: dict[str, Any]) -> Geometry:
 
     placements = tuple(
         Placement(
-            pair(p, "source_hw"), pair(p, "view_hw"), pair(p, "content_hw"), pair(p, "scale"), pair(p, "offset"), p["flipped"]
+            pair(p, "source_hw"),
+            pair(p, "view_hw"),
+            pair(p, "content_hw"),
+            pair(p, "scale"),
+            pair(p, "offset"),
+            p["flipped"],
         )
         for p in data["placements"]
     )
@@ -177,7 +190,7 @@ def _fsync(path: Path) -> None:
         os.fsync(f.fileno())
 
 
-class _disk_errors:  # noqa: N801 - reads as a statement
+class _disk_errors:
     """Turns disk errors into one line that names the folder and the remedy."""
 
     def __init__(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ class TokenRequest:
     """Field names (grammar: `vitbench.catalogue.fields`) and the view; one forward serves all fields."""
 
     fields: tuple[str, ...]
-    view: View = View("whole")
+    view: View = field(default_factory=lambda: View("whole"))
 
     def __post_init__(self) -> None:
         for name in self.fields:

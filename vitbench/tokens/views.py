@@ -75,7 +75,9 @@ def batch(placed: Sequence[tuple[Pixels, Placement]], patch_px: int) -> tuple[Te
     return out, Geometry(patch_px, (h // patch_px, w // patch_px), tuple(p for _, p in placed))
 
 
-def normalise(pixels: Tensor, geometry: Geometry, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> Tensor:
+def normalise(
+    pixels: Tensor, geometry: Geometry, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+) -> Tensor:
     """uint8 b 3 h w -> (x / 255 - mean) / std, zero where there is padding (so padding is grey, as in LOST and DINOv2)."""
     x = pixels.to(torch.float32).div_(255)
     m = torch.tensor(mean, device=x.device).view(1, 3, 1, 1)

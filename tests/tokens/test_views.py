@@ -1,0 +1,99 @@
+"""Views and the geometry that leads back to source pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vitbench.catalogue.views import View
+from vitbench.errors import DataError, UsageError
+from vitbench.tokens.views import batch, normalise, place
+
+RNG = np.random.default_rng(0)
+
+
+def image(h: int, w: int) -> np.ndarray:
+    return RNG.integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+
+def test_whole_pads_at_bottom_and_right_and_marks_padding() -> None:
+    pixels, geometry = batch(place(image(30, 45), View("whole"), 16), 16)
+    assert pixels.shape == (1, 3, 32, 48)
+    assert geometry.grid_hw == (2, 3)
+    assert geometry.valid().all()
+    padded = batch(place(image(32, 33), View("whole"), 16), 16)[1]
+    assert padded.valid()[0].all()
+    x = normalise(pixels, geometry, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), dtype=__import__("torch").float32)
+    assert (x[0, :, 30:] == 0).all()
+    assert (x[0, :, :, 45:] == 0).all()
+    assert x[0, :, :30, :45].abs().sum() > 0
+
+
+def test_resize_is_rounded_down_to_a_multiple_of_the_patch() -> None:
+    pixels, _ = batch(place(image(60, 80), View("resize", 512), 14), 14)
+    assert pixels.shape[-2:] == (504, 504)
+
+
+@pytest.mark.parametrize(
+    "view", [View("whole"), View("resize", 64), View("flip", 64), View("crop", 48), View("slide", 48)]
+)
+def test_a_box_goes_to_cells_and_back(view: View) -> None:
+    placed = place(image(60, 100), view, 8)
+    _, geometry = batch(placed, 8)
+    h, w = geometry.grid_hw
+    for i in range(len(geometry)):
+        box = np.array([[1.0, 1.0, w - 1.0, h - 1.0]])
+        source = geometry.to_pixels(i, box)[0]
+        corners = geometry.to_cells(i, np.array([[source[0], source[1]], [source[2], source[3]]]))
+        x = np.sort(corners[:, 0])
+        np.testing.assert_allclose([x[0], corners[0, 1], x[1], corners[1, 1]], box[0], atol=1e-3)
+
+
+def test_labels_are_placed_where_the_pixels_go() -> None:
+    labels = np.zeros((60, 100), np.uint8)
+    labels[:30, :50] = 7
+    for kind in ("resize", "flip"):
+        _, geometry = batch(place(image(60, 100), View(kind, 64), 8), 8)  # type: ignore[arg-type]
+        seen = geometry.place_labels(0, labels)
+        quadrant = seen[:32, 32:] if kind == "flip" else seen[:32, :32]
+        assert (quadrant == 7).all()
+        assert (seen == 7).sum() == 32 * 32
+
+
+def test_padding_is_labelled_with_the_fill_value() -> None:
+    _, geometry = batch(place(image(30, 30), View("whole"), 16), 16)
+    seen = geometry.place_labels(0, np.ones((30, 30), np.uint8))
+    assert (seen[:30, :30] == 1).all()
+    assert (seen[30:] == 255).all()
+    assert (seen[:, 30:] == 255).all()
+
+
+def test_slide_covers_the_image_with_the_last_window_inside() -> None:
+    placed = place(image(60, 100), View("slide", 48), 8)
+    covered = np.zeros((60, 100), bool)
+    for _, p in placed:
+        y0, x0 = p.offset
+        y1, x1 = y0 + 48 * p.scale[0], x0 + 48 * p.scale[1]
+        covered[round(y0) : round(y1), round(x0) : round(x1)] = True
+        assert y1 <= 60.01
+        assert x1 <= 100.01
+    assert covered.all()
+
+
+def test_crop_takes_the_centre_after_resizing_the_shorter_side() -> None:
+    [(pixels, placement)] = place(image(100, 200), View("crop", 224), 16)
+    assert pixels.shape == (224, 224, 3)
+    assert placement.scale[0] == pytest.approx(100 / 256)
+    assert placement.offset[1] == pytest.approx((512 - 224) / 2 * 200 / 512)
+
+
+def test_an_image_that_is_not_rgb_bytes_is_refused() -> None:
+    with pytest.raises(DataError, match="uint8 h w 3"):
+        place(np.zeros((8, 8)), View("whole"), 8)  # type: ignore[arg-type]
+
+
+def test_a_view_without_a_size_is_refused() -> None:
+    with pytest.raises(UsageError):
+        View("resize")
+    with pytest.raises(UsageError, match="unknown view"):
+        View.parse("zoom", 3)
