@@ -1,0 +1,22 @@
+"""Cards of the tasks, each with its protocols: frozen, versioned settings. No torch."""
+
+from __future__ import annotations
+
+from vitbench.catalogue.cards import TaskCard
+from vitbench.catalogue.tasks.classification import KNN_CLASSIFICATION, LINEAR_CLASSIFICATION
+from vitbench.catalogue.tasks.depth import DEPTH
+from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY
+from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
+from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGMENTATION
+
+TASK_CARDS: tuple[TaskCard, ...] = (
+    LINEAR_SEGMENTATION,
+    KNN_SEGMENTATION,
+    DEPTH,
+    OBJECT_DISCOVERY,
+    KNN_CLASSIFICATION,
+    LINEAR_CLASSIFICATION,
+    POSITION_PROBE,
+    PIXEL_PROBE,
+    TOKEN_NORMS,
+)

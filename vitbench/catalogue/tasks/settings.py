@@ -1,0 +1,46 @@
+"""Settings that explain themselves: each carries the sentence that the protocol's page prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from vitbench.catalogue.cards import TaskSettings
+
+_SHARED = {
+    "field": "token field that is read",
+    "view": "how the image becomes network input (whole, resize, crop, slide, flip)",
+    "image_px": "size of the view in pixels, rounded down to a multiple of the patch (unused by `whole`)",
+}
+
+
+def setting(default: Any, text: str) -> Any:
+    """A dataclass field with its default and one phrase on what it does."""
+    return dataclasses.field(default=default, metadata={"text": text})
+
+
+def explained(settings: TaskSettings) -> list[tuple[str, Any, str]]:
+    """(name, value, phrase) of every setting, in the order of declaration."""
+    return [
+        (f.name, getattr(settings, f.name), f.metadata.get("text") or _SHARED[f.name])
+        for f in dataclasses.fields(settings)
+    ]
+
+
+@dataclass(frozen=True)
+class RidgeSettings(TaskSettings):
+    """What every ridge head shares: features are standardised, the intercept is free, one lambda serves all outputs."""
+
+    holdout: float = setting(0.2, "share of train images, by key hash, on which lambda is chosen by squared error")
+    lambda_low: int = setting(-6, "log10 of the smallest lambda (features have unit variance, the loss is a mean)")
+    lambda_high: int = setting(1, "log10 of the largest lambda")
+    lambda_steps: int = setting(8, "values on the logarithmic lambda grid")
+
+
+@dataclass(frozen=True)
+class OutlierSettings(TaskSettings):
+    """Which tokens count as outliers: the norm rule shared by probes and diagnostics."""
+
+    k_mad: float = setting(10.0, "an outlier has a norm above median + k_mad x MAD of the reference norms")
+    block: int = setting(-1, "block after which norms are taken (negative counts from the end)")
