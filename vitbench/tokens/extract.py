@@ -5,19 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import torch
+from torch import Tensor
+
+from vitbench.catalogue.cards import BackboneCard
+from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.store import Sink
-from vitbench.tokens.types import TokenRequest
+from vitbench.tokens.types import TokenRequest, Tokens
 from vitbench.tokens.views import Pixels, batch, place
-
-if TYPE_CHECKING:
-    from vitbench.backbones.base import Backbone
 
 LOOKAHEAD_BATCHES = 4
 PIXELS_PER_BATCH = 16 * 224 * 224  # a batch that stays in the caches of a CPU; a GPU takes 16 times that
 
 Placed = tuple[str, Pixels, Any]
+
+
+class Model(Protocol):
+    """What a pass needs of a backbone."""
+
+    card: BackboneCard
+    device: torch.device
+
+    def forward(self, pixels: Tensor, geometry: Geometry, request: TokenRequest, keys: Sequence[str]) -> Tokens: ...
 
 
 def batch_size(view_hw: tuple[int, int], device_type: str) -> int:
@@ -27,7 +38,7 @@ def batch_size(view_hw: tuple[int, int], device_type: str) -> int:
 
 
 def run_pass(
-    backbone: Backbone, samples: Iterable[tuple[str, Pixels]], request: TokenRequest, sinks: Sequence[Sink]
+    backbone: Model, samples: Iterable[tuple[str, Pixels]], request: TokenRequest, sinks: Sequence[Sink]
 ) -> dict[str, float]:
     """Sweep (key, image) pairs through the backbone and into the sinks; commits them all, or aborts them all.
 
@@ -56,7 +67,7 @@ def run_pass(
     return cost
 
 
-def _batches(samples: Iterable[tuple[str, Pixels]], backbone: Backbone, request: TokenRequest) -> Iterator[Any]:
+def _batches(samples: Iterable[tuple[str, Pixels]], backbone: Model, request: TokenRequest) -> Iterator[Any]:
     """Ready batches, prepared one ahead in a thread."""
     patch = backbone.card.patch_px
     groups = _grouped(samples, request, patch, backbone.device.type)
