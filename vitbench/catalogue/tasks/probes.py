@@ -8,7 +8,9 @@ from vitbench.catalogue.cards import Protocol, Source, TaskCard
 from vitbench.catalogue.tasks.settings import OutlierSettings, RidgeSettings, setting
 
 _REGISTERS = Source("Darcet et al.", 2023, "2309.16588")
-_OUTLIERS = "Outliers have a norm above median + k_mad x MAD of all train tokens: the paper's cut-off is set by hand per model."
+_OUTLIERS = (
+    "Outliers have a norm above median + k_mad x MAD of all train tokens: the paper's cut-off is set by hand per model."
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class NormSettings(OutlierSettings):
 
     field: str = "norms"
     image_px: int = 448
-    cutoff: float | None = setting(None, "fixed norm above which a token is an outlier (150 for DINOv2-g); none: not reported")
+    cutoff: float | None = setting(
+        None, "fixed norm above which a token is an outlier (150 for DINOv2-g); none: not reported"
+    )
 
 
 POSITION_PROBE = TaskCard(
@@ -39,7 +43,7 @@ POSITION_PROBE = TaskCard(
     family="probe",
     metric="position",
     headline="top1",
-    aux=lambda settings: ("norms",),
+    aux=lambda _: ("norms",),
     summary="Where in the grid a token comes from, by one linear layer.",
     protocols=(
         Protocol(
@@ -51,7 +55,8 @@ POSITION_PROBE = TaskCard(
             source=_REGISTERS,
             differs="The paper's optimiser, epochs and data are not published. The classifier is the linear discriminant "
             "(position means, shared covariance): the same softmax-linear form in closed form, without seed, step size or "
-            "epochs, and more accurate on held-out images than AdamW run to convergence when images are few. " + _OUTLIERS,
+            "epochs, and more accurate on held-out images than AdamW run to convergence when images are few. "
+            + _OUTLIERS,
         ),
     ),
 )
@@ -63,7 +68,7 @@ PIXEL_PROBE = TaskCard(
     family="probe",
     metric="pixels",
     headline="l2",
-    aux=lambda settings: ("pixels", "norms"),
+    aux=lambda _: ("pixels", "norms"),
     summary="How well a token remembers the pixels of its patch, by one linear layer.",
     protocols=(
         Protocol(
@@ -74,7 +79,8 @@ PIXEL_PROBE = TaskCard(
             "for all, normal and outlier tokens. The scale grows with the patch: compare within one patch size.",
             source=_REGISTERS,
             selection="heldout",
-            differs="The paper's optimiser, data and pixel scale are not published; here closed form and 0..1. " + _OUTLIERS,
+            differs="The paper's optimiser, data and pixel scale are not published; here closed form and 0..1. "
+            + _OUTLIERS,
         ),
     ),
 )

@@ -38,7 +38,7 @@ LINEAR_SEGMENTATION = TaskCard(
     metric="segmentation",
     headline="mIoU",
     targets=("segmentation",),
-    aux=lambda settings: ("flags",),
+    aux=lambda _: ("flags",),
     summary="One linear layer from patch tokens to classes.",
     protocols=(
         Protocol(
@@ -63,7 +63,7 @@ KNN_SEGMENTATION = TaskCard(
     metric="segmentation",
     headline="mIoU",
     targets=("segmentation",),
-    aux=lambda settings: ("flags",),
+    aux=lambda _: ("flags",),
     stochastic=True,
     summary="Every token takes the labels of its nearest train tokens, no training.",
     protocols=(
@@ -73,9 +73,7 @@ KNN_SEGMENTATION = TaskCard(
             settings=HummingbirdSettings(),
             summary="Soft patch labels of the k most similar memory tokens, averaged by softmax attention, bilinear to the "
             "view, argmax, scored at the size of the view. Bounded memories prefer patches of classes rare in their image.",
-            source=Source(
-                "Balazevic et al.", 2023, "2306.01667", "https://github.com/vpariza/open-hummingbird-eval"
-            ),
+            source=Source("Balazevic et al.", 2023, "2306.01667", "https://github.com/vpariza/open-hummingbird-eval"),
             differs="One un-augmented pass over train instead of two augmented ones; the backbone's own mean and std instead "
             "of the reference's mistyped std; float32; exact search. Void pixels are left out of memory unless `compat`. "
             "At least one token per train image is kept, whatever the memory size.",
