@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitbench.data.scene_layout import TABLE, Camera, Decal, Layout, Paint, Solid, Style
-from vitbench.data.scene_shapes import REACH, SHAPES, Plane, Surface, _groove
+from vitbench.data.scene_shapes import REACH, SHAPES, Plane, Surface, groove
 
 WALL, FLOOR, FIRST_SOLID = 0, 1, 2  # surface ids
 
@@ -74,7 +74,8 @@ def wall_depth(layout: Layout, x: Plane) -> Plane:
 
 def floor_depth(camera: Camera, y: Plane) -> Plane:
     """Depth of the floor in metres at image row y; very far at and above the horizon."""
-    return (camera.focal * camera.height / np.maximum(y - camera.horizon, 1e-4)).astype(np.float32)
+    below: Plane = np.maximum(y - camera.horizon, 1e-4).astype(np.float32)
+    return camera.focal * camera.height / below
 
 
 def wall_coordinates(layout: Layout, x: Plane, y: Plane, depth: Plane) -> tuple[Plane, Plane]:
@@ -141,20 +142,20 @@ def _bricks(s: Plane, t: Plane, light: tuple[float, float, float], tones: Plane)
     du, dv = across - column, row_position - row
     edge = np.minimum(np.minimum(du, 1 - du) * 2, np.minimum(dv, 1 - dv))
     bevel = np.clip(1 - np.minimum(dv, 1 - dv) / 0.2, 0, 1) * np.sign(dv - 0.5)
-    return _groove(edge, 0.14, 0.5) * (0.95 + 0.15 * bevel), _tone(tones, row, column)
+    return groove(edge, 0.14, 0.5) * (0.95 - 0.25 * light[1] * bevel), _tone(tones, row, column)
 
 
 def _planks(s: Plane, t: Plane, light: tuple[float, float, float], tones: Plane) -> tuple[Plane, Plane]:
     across = s / 0.4
     column = np.floor(across)
     du = across - column - 0.5
-    shade = _groove(0.5 - np.abs(du), 0.1, 0.4) * (0.9 + 0.5 * light[0] * du)
+    shade = groove(0.5 - np.abs(du), 0.1, 0.4) * (0.9 + 0.5 * light[0] * du)
     return shade, _tone(tones, column, 0) * np.ones_like(t)
 
 
 def _waves(s: Plane, t: Plane, light: tuple[float, float, float], tones: Plane) -> tuple[Plane, Plane]:
     crest = np.sin(t * (2 * np.pi / 0.7) + 1.3 * np.sin(s * 1.9 + 3.0 * tones[0]) + 0.8 * s)
-    return 0.82 + 0.26 * crest, 0.5 + 0.25 * np.sin(s * 1.1 + t * 0.7)
+    return 0.82 + (0.14 - 0.18 * light[1]) * crest, 0.5 + 0.25 * np.sin(s * 1.1 + t * 0.7)
 
 
 def _cobbles(s: Plane, t: Plane, light: tuple[float, float, float], tones: Plane) -> tuple[Plane, Plane]:
@@ -178,17 +179,20 @@ RELIEFS = (_bricks, _planks, _waves, _cobbles)
 def _texture(u: Plane, v: Plane, paint: Paint) -> Plane:
     """How much of the second colour, 0 to 1: plain, stripes, checks, dots or clouds."""
     cosine, sine = np.cos(paint.angle) * paint.frequency, np.sin(paint.angle) * paint.frequency
-    a = u * np.float32(cosine) + v * np.float32(sine) + np.float32(paint.phase)
+    a: Plane = u * np.float32(cosine) + v * np.float32(sine) + np.float32(paint.phase)
     if paint.texture == 0:
         return np.full(a.shape, 0.3, np.float32)
     b = v * np.float32(cosine) - u * np.float32(sine)
     if paint.texture == 1:
-        return np.clip(0.5 + 2.0 * np.sin(a * 2), 0.0, 1.0)
-    if paint.texture == 2:
-        return np.clip(0.5 + 4.0 * np.sin(a * 2) * np.sin(b * 2), 0.0, 1.0)
-    if paint.texture == 3:
-        return np.clip(2.5 * (np.sin(a * 2) + np.sin(b * 2)) - 2.2, 0.0, 1.0)
-    return 0.5 + 0.25 * (np.sin(a + 1.3 * np.sin(b)) + np.sin(0.7 * b - 0.6 * a))
+        mix = 0.5 + 2.0 * np.sin(a * 2)
+    elif paint.texture == 2:
+        mix = 0.5 + 4.0 * np.sin(a * 2) * np.sin(b * 2)
+    elif paint.texture == 3:
+        mix = 2.5 * (np.sin(a * 2) + np.sin(b * 2)) - 2.2
+    else:
+        mix = 0.5 + 0.25 * (np.sin(a + 1.3 * np.sin(b)) + np.sin(0.7 * b - 0.6 * a))
+    clipped: Plane = np.clip(mix, 0.0, 1.0)
+    return clipped
 
 
 def _window(x: float, y: float, half_x: float, half_y: float, size: int) -> tuple[slice, slice] | None:
@@ -299,4 +303,5 @@ def _shade(surface: Surface, layout: Layout, place: Place) -> Plane:
     lambert = np.maximum(nu * light_u + nv * light_v + facing * np.float32(out), 0.0)
     rim = 0.45 + 0.55 * np.clip(-surface.distance / 0.07, 0.0, 1.0)
     ambient = np.float32(layout.ambient)
-    return surface.crease * rim * (ambient + (np.float32(1.25) - ambient) * lambert)
+    shade: Plane = surface.crease * rim * (ambient + (np.float32(1.25) - ambient) * lambert)
+    return shade

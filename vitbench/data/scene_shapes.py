@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[np.float32]
+Plane = npt.NDArray[np.floating[Any]]
 
 REACH = 1.3  # object radii that a shape may extend from its centre, before rotation
 
@@ -33,8 +34,9 @@ def _fold(x: Plane) -> Plane:
     return np.abs(x - np.rint(x))
 
 
-def _groove(distance: Plane, width: float, floor: float) -> Plane:
-    return floor + (1.0 - floor) * np.clip(distance / width, 0.0, 1.0)
+def groove(distance: Plane, width: float, floor: float) -> Plane:
+    ramp: Plane = np.clip(distance / width, 0.0, 1.0)
+    return floor + (1.0 - floor) * ramp
 
 
 def ring(u: Plane, v: Plane) -> Surface:
@@ -42,7 +44,7 @@ def ring(u: Plane, v: Plane) -> Surface:
     radius = np.hypot(u, v) + 1e-6
     across = (radius - 0.64) / 0.31
     angle = np.arctan2(v, u)
-    crease = _groove(_fold(angle * (10 / (2 * np.pi))) * radius, 0.05, 0.45)
+    crease = groove(_fold(angle * (10 / (2 * np.pi))) * radius, 0.05, 0.45)
     bulge = np.sqrt(np.clip(1.0 - across**2, 0.0, 1.0))
     return Surface(np.abs(radius - 0.64) - 0.31, across * u / radius, across * v / radius, bulge, crease)
 
@@ -58,7 +60,7 @@ def box(u: Plane, v: Plane) -> Surface:
     normal_u = np.where(on_side, np.float32(0.8), np.float32(0.0))
     panel = np.abs(front + 0.2)
     seam = np.minimum(np.minimum(np.abs(front), np.abs(top)), np.abs(side))
-    crease = _groove(np.minimum(panel, seam), 0.05, 0.45)
+    crease = groove(np.minimum(panel, seam), 0.05, 0.45)
     bulge = np.where(front <= distance, np.float32(1.0), np.clip(-distance * 4.0, 0.0, 1.0))
     return Surface(distance, normal_u, normal_v, bulge, crease)
 
@@ -75,7 +77,7 @@ def star(u: Plane, v: Plane) -> Surface:
     axis = np.arange(5, dtype=np.float32) * np.float32(sector)
     tilt = np.sign(offset) * np.float32(0.7)
     bulge = np.clip(-distance * 2.5, 0.0, 1.0)
-    crease = _groove(np.minimum(aside, 0.38 * along + 0.0 * aside), 0.025, 0.55)
+    crease = groove(np.minimum(aside, 0.38 * along + 0.0 * aside), 0.025, 0.55)
     return Surface(distance, tilt * np.cos(axis)[arm], tilt * np.sin(axis)[arm], bulge, crease)
 
 
@@ -111,7 +113,7 @@ def barrel(u: Plane, v: Plane) -> Surface:
     turn = np.clip(u / width, -1.0, 1.0)
     round_ = np.sqrt(1.0 - turn**2 * 0.98)
     on_lid = lid < 0
-    crease = _groove(_fold((v - 0.17 * round_) * 2.2), 0.14, 0.4)
+    crease = groove(_fold((v - 0.17 * round_) * 2.2), 0.14, 0.4)
     crease = np.where(on_lid, np.float32(0.5) + np.clip(-lid * 5.0, 0, 0.5), crease)
     bulge = round_ * np.clip(-distance * 8.0, 0.0, 1.0)
     normal_v = np.where(on_lid, np.float32(-0.8), np.float32(0.0))
@@ -124,7 +126,7 @@ def pinecone(u: Plane, v: Plane) -> Surface:
     radius = np.hypot(a, b)
     stretch = 1.0 + 0.35 * radius**2
     first, second = _fold((a + b) * stretch * 1.9), _fold((a - b) * stretch * 1.9)
-    crease = _groove(np.minimum(first, second), 0.16, 0.35)
+    crease = groove(np.minimum(first, second), 0.16, 0.35)
     bulge = np.sqrt(np.clip(1.0 - radius**2, 0.0, 1.0))
     return Surface((radius - 1.0) * 0.84, a * 0.95, b * 0.95, bulge, crease)
 

@@ -182,8 +182,9 @@ def _correspond(
     columns, rows = np.floor(to_x * size).astype(int), np.floor(to_y * size).astype(int)
     inside = (columns >= 0) & (columns < size) & (rows >= 0) & (rows < size)
     seen = next_surface[np.clip(rows, 0, size - 1), np.clip(columns, 0, size - 1)]
-    flow = np.stack((to_x - x, to_y - y), -1) * np.float32(size)
-    return flow, inside & (seen == surface)
+    flow: Floats = np.stack((to_x - x, to_y - y), -1).astype(np.float32) * np.float32(size)
+    valid: npt.NDArray[np.bool_] = inside & (seen == surface)
+    return flow, valid
 
 
 def _follow(surface: int, x: Floats, y: Floats, layout: Layout, after: Layout) -> tuple[Floats, Floats]:
@@ -203,4 +204,5 @@ def _follow(surface: int, x: Floats, y: Floats, layout: Layout, after: Layout) -
         world_x = along * cosine + np.float32(layout.wall_distance) * sine
         world_z = np.float32(layout.wall_distance) * cosine - along * sine
     depth = world_z - camera.z
-    return 0.5 + (world_x - camera.x) * camera.focal / depth, camera.horizon - height * camera.focal / depth
+    to_x = 0.5 + (world_x - camera.x) * camera.focal / depth
+    return to_x.astype(np.float32), (camera.horizon - height * camera.focal / depth).astype(np.float32)

@@ -92,7 +92,8 @@ class MaskedImages(Objective):
         target = F.unfold(crops.first, PATCH_PX, stride=PATCH_PX).transpose(1, 2)
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-4).sqrt()
         error = (predicted - target).square().mean(-1)
-        return error.scatter(1, keep, 0.0).sum() / (error.numel() - keep.numel())
+        masked: Tensor = error.scatter(1, keep, 0.0).sum() / (error.numel() - keep.numel())
+        return masked
 
 
 class StylePairs(Objective):
@@ -110,10 +111,11 @@ class StylePairs(Objective):
         self.prefix = student.num_prefix_tokens
         self.hog_head = nn.Sequential(nn.Linear(EMBED_DIM, 512), nn.GELU(), nn.Linear(512, HOG_DIM))
         self.patch_head, self.image_head = _projector(), _projector()
-        heads = nn.ModuleDict({"student": student, "patch": self.patch_head, "image": self.image_head})
-        self.teacher = copy.deepcopy(heads).requires_grad_(False)
-        self.register_buffer("hog_mean", torch.zeros(HOG_DIM))
-        self.register_buffer("hog_std", torch.zeros(HOG_DIM))
+        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        self.teacher_patch_head = copy.deepcopy(self.patch_head).requires_grad_(False)
+        self.teacher_image_head = copy.deepcopy(self.image_head).requires_grad_(False)
+        self.hog_mean = nn.Buffer(torch.zeros(HOG_DIM))
+        self.hog_std = nn.Buffer(torch.zeros(HOG_DIM))
 
     def loss(self, student: Eva, crops: Crops) -> Tensor:
         grid = crops.first.shape[-1] // PATCH_PX
@@ -122,24 +124,25 @@ class StylePairs(Objective):
         tokens = encode(student, crops.first, keep)
         patches = tokens[:, self.prefix :]
         with torch.no_grad():
-            seen = self.teacher["student"].forward_features(crops.second)
+            seen = self.teacher.forward_features(crops.second)
             hog = self._standardise(hog_features(crops.second).flatten(1, 2))
         there = keep[..., None].expand(-1, -1, HOG_DIM)
         regression = F.mse_loss(self.hog_head(patches).float(), hog.gather(1, there))
         pairs = max(1, 1024 // batch)  # kept patches are in random order: the first ones are a random choice
         there = keep[:, :pairs, None].expand(-1, -1, EMBED_DIM)
         target = seen[:, self.prefix :].gather(1, there).flatten(0, 1)
-        dense = info_nce(self.patch_head(patches[:, :pairs].flatten(0, 1)), self.teacher["patch"](target))
-        image = info_nce(self.image_head(tokens[:, 0]), self.teacher["image"](seen[:, 0]))
+        dense = info_nce(self.patch_head(patches[:, :pairs].flatten(0, 1)), self.teacher_patch_head(target))
+        image = info_nce(self.image_head(tokens[:, 0]), self.teacher_image_head(seen[:, 0]))
         return regression + 0.3 * dense + 0.1 * image
 
     def after_step(self, student: Eva, progress: float) -> None:
         momentum = 0.997 - 0.047 * (0.5 + 0.5 * math.cos(math.pi * min(1.0, 2 * progress)))
-        online = {"student": student, "patch": self.patch_head, "image": self.image_head}
+        online = (student, self.patch_head, self.image_head)
+        slow = (self.teacher, self.teacher_patch_head, self.teacher_image_head)
         with torch.no_grad():
-            for name, module in online.items():
-                slow = list(self.teacher[name].parameters())
-                torch._foreach_lerp_(slow, [p.detach() for p in module.parameters()], 1.0 - momentum)
+            for fast_module, slow_module in zip(online, slow, strict=True):
+                for fast, average in zip(fast_module.parameters(), slow_module.parameters(), strict=True):
+                    average.lerp_(fast, 1.0 - momentum)
 
     def _standardise(self, hog: Tensor) -> Tensor:
         """By the mean and deviation of the first batch."""
@@ -187,4 +190,4 @@ def hog_features(images: Tensor) -> Tensor:
         F.unfold(patches, 3, padding=1),
         F.unfold(wide, 3, padding=2, dilation=2),
     )
-    return torch.cat(parts, 1).transpose(1, 2).unflatten(1, (side, side))
+    return torch.cat(parts, 1).transpose(1, 2).reshape(len(images), side, side, HOG_DIM)

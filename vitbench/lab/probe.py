@@ -47,16 +47,16 @@ def vit_features(model: Eva) -> Features:
 
     def features(images: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            tokens = model.forward_features(normalise(images))[:, model.num_prefix_tokens :].float()
+            tokens: Tensor = model.forward_features(normalise(images))[:, model.num_prefix_tokens :].float()
         side = round(tokens.shape[1] ** 0.5)
-        return tokens.unflatten(1, (side, side))
+        return tokens.reshape(len(images), side, side, tokens.shape[2])
 
     return features
 
 
 def probe(features: Features, data: ProbeScenes, memory: int = 20_000, batch: int = 8) -> dict[str, float]:
     """mIoU in percent of both heads, over all classes and over objects only: `ridge`, `ridge_objects`, `knn`, ..."""
-    tokens = torch.cat([features(images) for images in data.images.split(batch)])
+    tokens = torch.cat([features(images) for images in torch.split(data.images, batch)])
     shares = patch_shares(data.segmentation)
     known = shares[: data.train].sum(-1) > 0
     x, y = tokens[: data.train][known], shares[: data.train][known]
@@ -65,7 +65,7 @@ def probe(features: Features, data: ProbeScenes, memory: int = 20_000, batch: in
     for name, head in heads.items():
         confusion = torch.zeros(len(CLASSES), len(CLASSES))
         for grid, labels in zip(tokens[data.train :], data.segmentation[data.train :], strict=True):
-            logits = head(grid.flatten(0, 1)).T.unflatten(1, grid.shape[:2])
+            logits = head(grid.flatten(0, 1)).T.reshape(len(CLASSES), *grid.shape[:2])
             logits = F.interpolate(logits[None], labels.shape, mode="bilinear")[0]
             known = labels != IGNORE_INDEX
             pairs = labels[known] * len(CLASSES) + logits.argmax(0)[known]
