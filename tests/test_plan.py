@@ -1,0 +1,166 @@
+"""The plan: fewest passes, honest statuses, the two keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from vitbench.catalogue import DATASETS
+from vitbench.catalogue.cards import BackboneCard, DatasetCard
+from vitbench.choices import Choice, Filters, choose
+from vitbench.errors import NothingSelectedError, UsageError
+from vitbench.identity import Slot
+from vitbench.plan import BackboneState, Plan, SplitState, make_plan
+
+
+@dataclass
+class FakeWorld:
+    """A machine that has everything, unless told otherwise."""
+
+    weights: dict[str, str] = field(default_factory=dict)
+    records: set[str] = field(default_factory=set)
+    fields: frozenset[str] = frozenset()
+    states: set[str] = field(default_factory=set)
+    missing_split: str = ""
+    unavailable: frozenset[str] = frozenset()
+
+    def backbone(self, name: str) -> BackboneState:
+        base = name.partition("+")[0]
+        twin = "lab_ssl_reg4" if base == "lab_ssl" else ""
+        card = BackboneCard(base, "", "lab", "lab", 8, 1, 0, 192, 6, register_twin=twin)
+        status = "unavailable" if base in self.unavailable else "ready"
+        return BackboneState(card, status, self.weights.get(base, "0" * 16), "no weights", "--weights")  # type: ignore[arg-type]
+
+    def dataset(self, name: str) -> DatasetCard:
+        return DATASETS.get("scenes")
+
+    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState:
+        if split == self.missing_split:
+            return SplitState(0, "", f"{dataset} has no {split}", "get it")
+        return SplitState(limit or 500, f"{split}-{limit}")
+
+    def stored_fields(self, store: str) -> frozenset[str]:
+        return self.fields
+
+    def stored_state(self, fit: str) -> bool:
+        return fit in self.states
+
+    def has_record(self, slot: Slot, identity: str) -> bool:
+        return identity in self.records
+
+
+def choices(b: str, r: str = "none", t: str = "linear_segmentation,knn_segmentation,depth,pixel_probe,token_norms") -> tuple[Choice, ...]:
+    return choose(None, Filters.parse(b, r, t, "scenes")).choices
+
+
+def planned(b: str, r: str = "none", t: str = "linear_segmentation,knn_segmentation,depth", **world: object) -> Plan:
+    return make_plan(choices(b, r, t), FakeWorld(**world))  # type: ignore[arg-type]
+
+
+def test_cells_of_one_backbone_split_and_view_share_one_forward_per_image() -> None:
+    plan = make_plan(choices("lab_ssl"), FakeWorld())
+    splits = [(p.split.split, str(p.view)) for p in plan.passes]
+    assert sorted(splits) == [("train", "whole"), ("val", "whole")]
+    train = next(p for p in plan.passes if p.split.split == "train")
+    assert {"patch", "norms", "pixels"} <= set(train.fields)
+
+
+def test_maps_add_no_pass_and_one_fit_each() -> None:
+    alone, many = planned("lab_ssl"), planned("lab_ssl", "none,zscore,center,unit,position_mean")
+    assert many.forwards == alone.forwards
+    assert len(many.fits) == 3  # unit learns nothing
+    assert len({f.id for f in many.fits}) == 3
+
+
+def test_a_chain_fits_each_part_after_the_one_before() -> None:
+    plan = planned("lab_ssl", "center+zscore", "depth")
+    first, second = plan.fits
+    assert (first.repair, second.repair) == ("center", "center+zscore")
+    assert second.upstream == (first.id,)
+    assert first.id in plan.requires[second.id]
+
+
+def test_registers_run_the_twin_and_share_its_pass() -> None:
+    plan = planned("lab_ssl,lab_ssl_reg4", "none,registers", "depth")
+    swapped = next(c for c in plan.cells if c.slot.repair == "registers" and c.slot.backbone == "lab_ssl")
+    twin = next(c for c in plan.cells if c.slot.repair == "none" and c.slot.backbone == "lab_ssl_reg4")
+    assert swapped.stores == twin.stores
+    assert swapped.identity != twin.identity
+
+
+def test_registers_are_not_applicable_to_a_planted_defect() -> None:
+    [cell] = planned("lab_ssl+variance", "registers", "depth").cells
+    assert cell.status == "not_applicable"
+    assert "planted" in cell.reason
+
+
+def test_a_backbone_without_a_twin_says_so() -> None:
+    [cell] = planned("lab_mae", "registers", "depth").cells
+    assert (cell.status, "no register twin" in cell.reason) == ("not_applicable", True)
+
+
+def test_a_repair_that_does_not_act_on_what_is_read_is_not_applicable() -> None:
+    [cell] = planned("lab_ssl", "zscore", "token_norms").cells
+    assert cell.status == "not_applicable"
+    assert "norms" in cell.reason
+
+
+def test_missing_weights_and_data_are_a_status_with_the_remedy() -> None:
+    [cell] = planned("lab_ssl", t="depth", unavailable=frozenset({"lab_ssl"})).cells
+    assert (cell.status, cell.remedy) == ("unavailable", "--weights")
+    [cell] = planned("lab_ssl", t="depth", missing_split="train").cells
+    assert (cell.status, cell.remedy) == ("unavailable", "get it")
+
+
+def test_a_recorded_cell_is_cached_and_needs_no_pass() -> None:
+    first = planned("lab_ssl", t="depth")
+    again = planned("lab_ssl", t="depth", records={first.cells[0].identity})
+    assert again.cells[0].status == "cached"
+    assert again.passes == ()
+
+
+def test_only_fields_that_are_not_stored_are_extracted() -> None:
+    plan = planned("lab_ssl", t="linear_segmentation,pixel_probe", fields=frozenset({"patch"}))
+    assert all("patch" not in p.fields and "pixels" in p.fields for p in plan.passes)
+
+
+def test_identity_follows_weights_settings_and_limit_but_not_the_company() -> None:
+    base = planned("lab_ssl", t="depth").cells[0]
+    together = next(c for c in planned("lab_ssl", t="linear_segmentation,depth").cells if c.slot == base.slot)
+    assert together.identity == base.identity
+    other = planned("lab_ssl", t="depth", weights={"lab_ssl": "1" * 16}).cells[0]
+    limited = make_plan(choose(None, Filters.parse("lab_ssl", "none", "depth", "scenes", limit=9)).choices, FakeWorld()).cells[0]
+    assert len({base.identity, other.identity, limited.identity}) == 3
+    assert base.slot == other.slot == limited.slot
+
+
+def test_a_byte_budget_splits_a_pass_and_refuses_what_cannot_fit() -> None:
+    wanted = choices("lab_ssl", t="linear_segmentation,object_discovery,pixel_probe")
+    whole = make_plan(wanted, FakeWorld())
+    largest = max(p.bytes for p in whole.passes)
+    split = make_plan(wanted, FakeWorld(), budget_bytes=int(largest * 0.7))
+    assert len(split.passes) > len(whole.passes)
+    assert sum(p.bytes for p in split.passes) == sum(p.bytes for p in whole.passes)
+    with pytest.raises(UsageError, match="cache-budget"):
+        make_plan(wanted, FakeWorld(), budget_bytes=1000)
+
+
+def test_filters_narrow_a_suite_and_an_empty_result_is_an_error() -> None:
+    chosen = choose("lab", Filters.parse("lab_ssl", None, "knn_segmentation", None)).choices
+    assert {c.backbone for c in chosen} == {"lab_ssl"}
+    assert {c.task.card.name for c in chosen} == {"knn_segmentation"}
+    assert len(chosen) > 5
+    with pytest.raises(NothingSelectedError):
+        choose("lab", Filters.parse("lab_mae", "zscore", None, None))
+
+
+def test_a_defect_is_named_with_its_parameters() -> None:
+    chosen = choose("lab", Filters.parse("lab_ssl+grid[site=input]", "none", "depth", None)).choices
+    assert [c.backbone for c in chosen] == ["lab_ssl+grid[site=input]"]
+
+
+def test_unknown_names_are_usage_errors() -> None:
+    for axes in (("lab_sll", "none", "depth"), ("lab_ssl", "nonne", "depth"), ("lab_ssl", "none", "depht")):
+        with pytest.raises(UsageError, match="did you mean"):
+            choose(None, Filters.parse(*axes, "scenes"))
