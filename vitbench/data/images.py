@@ -1,0 +1,131 @@
+"""Reading one file: images, index masks and depth maps, as arrays. What cannot be used is a DataError that names the file.
+
+Choices, all as common pipelines make them: EXIF rotation is applied to images; alpha is dropped (not composited); grey,
+palette and CMYK become RGB; 16-bit values are scaled to 8 bits.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from vitbench.errors import DataError
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+MILLIMETRES = np.float32(1000)
+EXIF_ORIENTATION = 0x0112
+# All that Pillow raises for files that are cut short or not what they claim to be.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def read_image(path: Path) -> Bytes:
+    """uint8 h w 3, upright. Raises DataError for files that are missing, cut short or not images."""
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        return np.array(_as_rgb(upright, path))
+
+
+def orientation(path: Path) -> int:
+    """The EXIF orientation of an image: 1 (upright) to 8; reads the header only."""
+    with _opened(path) as image:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+
+
+def read_mask(path: Path) -> Bytes:
+    """uint8 h w: the indices of a palette image (not its colours) or the values of a grey one."""
+    with _opened(path) as image:
+        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+            raise DataError(
+                f"mask {path} is a {image.mode} image, not one of class indices",
+                "save it as index or grey PNG, 255 = ignored",
+            )
+        values = np.array(image)
+    if values.size and (values.min() < 0 or values.max() > 255):
+        raise DataError(
+            f"mask {path} holds {values.min()} to {values.max()}", "class indices lie in 0 to 254, 255 = ignored"
+        )
+    return values.astype(np.uint8)
+
+
+def read_depth(path: Path) -> Floats:
+    """float32 h w, metres; 0 where there is no measurement.
+
+    PNG: 16 bits, millimetres. npy: floating point, metres; zero, negative, infinite and NaN are no measurement.
+    """
+    if path.suffix.lower() == ".npy":
+        return _depth_array(path)
+    with _opened(path) as image:
+        if not image.mode.startswith("I"):
+            raise DataError(
+                f"depth {path} is a {image.mode} image", "save depth as 16-bit grey PNG in millimetres, or as .npy"
+            )
+        return np.array(image).astype(np.float32) / MILLIMETRES
+
+
+def _depth_array(path: Path) -> Floats:
+    try:
+        # No pickles: an object array could run code.
+        values = np.load(path, allow_pickle=False)
+    except _BROKEN as error:
+        raise DataError(f"cannot read depth {path}: {_first_line(error)}", "save it again with numpy.save") from error
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
+        raise DataError(
+            f"depth {path} is {values.dtype} of shape {values.shape}",
+            "save h x w floating-point metres with numpy.save",
+        )
+    depth = values.astype(np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.array(image).astype(np.int64)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise DataError(f"image {path} holds values outside 16 bits", "save it with 8 or 16 bits a channel")
+        return Image.fromarray(_to_8_bits(values)).convert("RGB")
+    if image.mode == "F":
+        raise DataError(f"image {path} holds floating-point values", "save it with 8 or 16 bits a channel")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns on the direct way
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        return _without_alpha(image)
+    return image.convert("RGB")
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    straight = image.convert("RGBA") if image.mode != "RGBA" else image
+    return Image.merge("RGB", straight.split()[:3])
+
+
+def _to_8_bits(values: npt.NDArray[np.int64]) -> Bytes:
+    return ((values * 255 + 32767) // 65535).astype(np.uint8)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file as a Pillow image; whatever breaks on the way is a DataError that names it."""
+    try:
+        with warnings.catch_warnings():
+            # Large pictures and odd metadata are the user's own; only what cannot be read is reported.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                yield image
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}", "check the folder") from error
+    except _BROKEN as error:
+        raise DataError(f"cannot read {path}: {_first_line(error)}", "replace or remove the file") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
