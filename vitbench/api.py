@@ -86,7 +86,7 @@ def _world(options: RunOptions, modules: dict[str, Backbone]) -> Any:
     from vitbench.engine.workspace import Workspace
     from vitbench.plan import BackboneState
 
-    world = Workspace(options)
+    world = Workspace(options, fetch=True)
     for name, backbone in modules.items():
         world.know(name, BackboneState(backbone.card, "ready", backbone.digest))
     return world

@@ -27,7 +27,7 @@ def plan(
     )
     chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype)
     made = make_plan(chosen.choices, Workspace(opts), opts.cache_budget)
-    counts = Counter(c.status for c in made.cells)
+    counts = Counter(str(c.status) for c in made.cells)
     names = {"todo": "to do", "cached": "cached", "unavailable": "unavailable", "not_applicable": "not applicable"}
     print(f"{len(made.cells)} cells: " + ", ".join(f"{counts[s]} {names[s]}" for s in names if counts[s]))
     print(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +13,7 @@ from vitbench.cli import options as o
 
 if TYPE_CHECKING:
     from vitbench.engine.local import Summary
-    from vitbench.plan import Plan
+    from vitbench.plan import CellJob, Plan
 
 
 def run(
@@ -33,7 +35,7 @@ def run(
         cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=tuple(sys.argv),
     )  # fmt: skip
     chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype)
-    plan = make_plan(chosen.choices, Workspace(opts), opts.cache_budget)
+    plan = make_plan(chosen.choices, Workspace(opts, fetch=True), opts.cache_budget)
     with Progress(plan) as progress:
         summary = run_plan(plan, opts, progress)
     _leaderboard(plan, opts.records)
@@ -53,25 +55,20 @@ def exit_code(plan: Plan, summary: Summary, tolerant: bool) -> int:
     return 1 if absent and not tolerant else 0
 
 
-def _leaderboard(plan: Plan, records: object) -> None:
-    from pathlib import Path
-
+def _leaderboard(plan: Plan, records: Path) -> None:
+    """The leaderboard of the plan's own cells: whole tables for a few tasks, the overview for many."""
+    from vitbench.records.index import load
     from vitbench.reports.formats import to_text
     from vitbench.reports.leaderboard import build
 
-    found = records_of(plan, Path(str(records)))
-    if any(r.status == "ok" for r in found):
-        print(to_text(build(found)))
-
-
-def records_of(plan: Plan, root: object) -> list[object]:
-    """The records of a plan's cells, in the plan's order."""
-    from pathlib import Path
-
-    from vitbench.records.store import find
-
-    found = (find(Path(str(root)), cell.slot, cell.identity) for cell in plan.cells)
-    return [r for r in found if r is not None]
+    wanted = {cell.identity for cell in plan.cells}
+    loaded = load(records)
+    own = replace(loaded, entries=tuple(e for e in loaded.entries if e.identity in wanted))
+    if any(e.status == "ok" for e in own.entries):
+        few = len({(c.slot.task, c.slot.dataset) for c in plan.cells}) <= 2
+        print(to_text(build(own), tables=few), end="")
+        if not few:
+            print(f"\nall tables: vitbench leaderboard --records {records}")
 
 
 def _report(plan: Plan, summary: Summary) -> None:
@@ -93,7 +90,7 @@ def _report(plan: Plan, summary: Summary) -> None:
     print(f"{len(plan.cells)} cells: {text}; {summary.forwards} forwards, {summary.seconds:.0f} s")
 
 
-def describe(cell: object) -> str:
+def describe(cell: CellJob) -> str:
     """`backbone / repair / task / dataset` of a cell."""
-    slot = cell.slot  # type: ignore[attr-defined]
+    slot = cell.slot
     return f"{slot.backbone} / {slot.repair} / {slot.task} / {slot.dataset}"

@@ -92,7 +92,8 @@ class _Schedule:
 
     def __init__(self, plan: Plan, options: RunOptions) -> None:
         todo = [c for c in plan.cells if c.status == "todo"]
-        self.jobs: dict[str, Job] = {j.id: j for j in (*plan.passes, *plan.fits, *todo)}
+        jobs: list[Job] = [*plan.passes, *plan.fits, *todo]
+        self.jobs: dict[str, Job] = {j.id: j for j in jobs}
         self.requires = {j: {r for r in plan.requires.get(j, ()) if r in self.jobs} for j in self.jobs}
         order = {name: i for i, name in enumerate(dict.fromkeys(j.backbone for j in self.jobs.values()))}
         kind = {PassJob: 0, FitJob: 1, CellJob: 2}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from vitbench.catalogue.cards import DatasetCard
-from vitbench.catalogue.weights import describe_backbone
+from vitbench.catalogue.cards import BackboneCard, DatasetCard
+from vitbench.catalogue.weights import WeightsState, describe_backbone, fetch_weights
 from vitbench.data.load import describe_dataset, describe_split
 from vitbench.engine.options import RunOptions
 from vitbench.errors import UnavailableError
@@ -16,10 +17,10 @@ from vitbench.records.store import record_path
 
 
 class Workspace:
-    """The `World` of `vitbench.plan`, read from disk once per process."""
+    """The `World` of `vitbench.plan`, read from disk once per process. `fetch`: download weights that are not here."""
 
-    def __init__(self, options: RunOptions) -> None:
-        self.options = options
+    def __init__(self, options: RunOptions, fetch: bool = False) -> None:
+        self.options, self._fetch = options, fetch
         self._backbones: dict[str, BackboneState] = {}
         self._datasets: dict[str, DatasetCard] = {}
         self._splits: dict[tuple[object, ...], SplitState] = {}
@@ -33,8 +34,18 @@ class Workspace:
         if name not in self._backbones:
             base = name.partition("+")[0]
             card, state = describe_backbone(base, dict(self.options.weights), self.options.offline)
+            if state.status == "download" and self._fetch:
+                state = self._fetched(card, state)
             self._backbones[name] = BackboneState(card, state.status, state.digest, state.reason, state.remedy)
         return self._backbones[name]
+
+    @staticmethod
+    def _fetched(card: BackboneCard, state: WeightsState) -> WeightsState:
+        # The hub revision is part of the identity, so weights are there before the plan is made.
+        try:
+            return fetch_weights(card)
+        except UnavailableError as error:
+            return replace(state, status="unavailable", reason=str(error), remedy=error.remedy)
 
     def dataset(self, name: str) -> DatasetCard:
         if name not in self._datasets:
