@@ -58,7 +58,7 @@ LAB_CARDS = (
 CONTROL_CARDS = (
     BackboneCard(
         name="random_vit",
-        entry="vitbench.backbones.controls:RandomViT",
+        entry="vitbench.backbones.controls:random_vit",
         family="control",
         kind="control",
         patch_px=8,
