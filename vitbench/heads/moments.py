@@ -28,15 +28,16 @@ class Moments:
     @staticmethod
     def empty(x0: Tensor, outputs: int) -> Moments:
         """Nothing added yet; x0: (c,) float32 shift."""
-        c = len(x0)
-        wide = {"dtype": torch.float64, "device": x0.device}
-        zeros = (
-            torch.zeros(c, **wide),
-            torch.zeros(outputs, **wide),
-            torch.zeros(c, c, **wide),
-            torch.zeros(c, outputs, **wide),
-        )  # type: ignore[call-overload]
-        return Moments(x0, 0.0, *zeros, 0.0)
+        wide = x0.new_zeros(len(x0), dtype=torch.float64)
+        return Moments(
+            x0,
+            0.0,
+            wide,
+            wide.new_zeros(outputs),
+            wide.new_zeros(len(x0), len(x0)),
+            wide.new_zeros(len(x0), outputs),
+            0.0,
+        )
 
     def add(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
         """Add rows: x n c, y n k, weight n (not negative; none: one each), float32."""

@@ -78,7 +78,7 @@ def fit_ridge(part: Moments, held_out: Moments, lambdas: Sequence[float]) -> Rid
     Raises DataError where no row has a target.
     """
     tried = sorted(lambdas, reverse=True)
-    if held_out.n <= 0:  # nothing to choose on: the middle of the grid
+    if min(part.n, held_out.n) <= 0:  # nothing to choose on: the middle of the grid
         errors = dict.fromkeys(tried, 0.0)
         best = tried[len(tried) // 2]
     else:
