@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitbench.cli import options as o
-from vitbench.errors import NothingSelectedError, RecordError
+from vitbench.errors import NothingSelectedError, RecordError, UsageError
 
 if TYPE_CHECKING:
     from vitbench.records.index import Loaded
@@ -35,7 +35,7 @@ def accept(
 
 def _refuse(loaded: Loaded, root: Path, allow_failures: bool, reason: str) -> None:
     if not reason.strip():
-        raise RecordError("a baseline needs a reason", "--reason 'what changed'")
+        raise UsageError("a baseline needs a reason", "--reason 'what changed'")
     if loaded.problems:
         raise RecordError(loaded.problems[0].message, "only folders in which every record can be read are accepted")
     if not any(e.status == "ok" for e in loaded.entries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vitbench.identity import Slot
-    from vitbench.records.index import Loaded
 
 Format = Literal["text", "md", "csv", "json"]
 
@@ -33,7 +33,7 @@ def leaderboard(
     """Show the leaderboard of a folder of records, with intervals and paired differences."""
     from vitbench.records.index import load
     from vitbench.reports.formats import FORMATS
-    from vitbench.reports.leaderboard import build
+    from vitbench.reports.leaderboard import build, narrowed
 
     root = Path(records or o.config().get("records", "runs"))
     loaded = load(root)
@@ -47,13 +47,12 @@ def leaderboard(
             f"no records in {root}{found}", "`vitbench run --all` makes some, --records DIR names others"
         )
     planned = _planned(suite) if suite else frozenset()
-    filters = (backbones, repairs, tasks, datasets)
-    wanted = _filter(*filters, baseline=baseline)
-    kept = _narrowed(loaded, lambda slot: wanted(slot) and (not suite or slot in planned))
-    if not kept.entries:
-        named = " ".join([f"of suite {suite}"] * bool(suite) + ["for this selection"] * any(filters))
-        raise NothingSelectedError(f"no records {named} in {root}", "`vitbench run` with the same options makes them")
-    board = build(kept, baseline, [slot for slot in planned if wanted(slot)])
+    if suite:
+        loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
+    board = narrowed(build(loaded, baseline, planned), _filter(backbones, repairs, tasks, datasets))
+    if not (board.tables or board.missing) or not loaded.entries:
+        named = f"of suite {suite} " if suite else ""
+        raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")
     text = FORMATS[format](board)
     if out is None:
         print(text, end="")
@@ -76,27 +75,14 @@ def _planned(suite: str) -> frozenset[Slot]:
     return frozenset(Slot(c.backbone, c.repair, c.task.text, c.dataset, c.seed) for c in choices)
 
 
-def _filter(
-    backbones: str | None, repairs: str | None, tasks: str | None, datasets: str | None, baseline: str
-) -> Callable[[Slot], bool]:
-    """Globs over slots. The baseline stays, or there is nothing to take differences to."""
+def _filter(*axes: str | None) -> Callable[[str, str, str, str], bool]:
+    """Comma-separated globs over backbone, repair, task and dataset; None keeps all."""
     from vitbench.catalogue.resolve import matches
     from vitbench.selection import split_list
 
-    axes = [split_list(text or "") for text in (backbones, repairs, tasks, datasets)]
+    patterns = [split_list(text or "") for text in axes]
 
-    def kept(patterns: list[str], name: str) -> bool:
-        return not patterns or any(matches(pattern, name) for pattern in patterns)
-
-    def wanted(slot: Slot) -> bool:
-        names = (slot.backbone, slot.repair, slot.task, slot.dataset)
-        keeps = [kept(patterns, name) for patterns, name in zip(axes, names, strict=True)]
-        return all(keeps) or (all(keeps[i] for i in (0, 2, 3)) and slot.repair == baseline)
+    def wanted(*names: str) -> bool:
+        return all(not p or any(matches(one, name) for one in p) for p, name in zip(patterns, names, strict=True))
 
     return wanted
-
-
-def _narrowed(loaded: Loaded, wanted: Callable[[Slot], bool]) -> Loaded:
-    from dataclasses import replace
-
-    return replace(loaded, entries=tuple(e for e in loaded.entries if wanted(e.slot)))

@@ -131,7 +131,7 @@ def _age(entry: Entry) -> tuple[bool, str, str]:
 
 
 def comparable_part(components: Mapping[str, Any]) -> dict[str, Any]:
-    """The components of an identity that must agree: task, protocol version and settings, and the images the task reads.
+    """What must agree in two identities: task, protocol version and settings, and the images the task reads.
 
     A fitted repair also lists the train images it was fitted on; those do not make the task another one.
     """

@@ -9,7 +9,7 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -125,7 +125,7 @@ class Record(_Frozen):
     @classmethod
     def missing(
         cls,
-        status: Status,
+        status: str,
         reason: str,
         remedy: str = "",
         *,
@@ -138,7 +138,7 @@ class Record(_Frozen):
         return cls(
             slot=slot,
             identity=identity,
-            status=status,
+            status=cast(Status, status),  # checked by the model
             reason=reason,
             remedy=remedy,
             components=dict(components),
@@ -148,7 +148,7 @@ class Record(_Frozen):
     @classmethod
     def failed(
         cls,
-        status: Status,
+        status: str,
         error: Failure | Mapping[str, str],
         *,
         slot: Slot,
@@ -162,7 +162,7 @@ class Record(_Frozen):
         return cls(
             slot=slot,
             identity=identity,
-            status=status,
+            status=cast(Status, status),  # checked by the model
             reason=first or failure.type or status,
             error=failure,
             components=dict(components),

@@ -64,7 +64,7 @@ def write(root: Path, record: Record, rows: Rows | None = None, replace: bool = 
         if rows is None:
             parquet.unlink(missing_ok=True)
     except OSError as error:
-        raise _explained(error, root) from error
+        raise explained(error, root) from error
     return path
 
 
@@ -82,7 +82,8 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
-def _explained(error: OSError, root: Path) -> RecordError | StorageError:
+def explained(error: OSError, root: Path) -> RecordError | StorageError:
+    """What went wrong with writing under a folder, in one line with the remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"no space left for records in {root}", "free some space and run again, or use --records DIR"

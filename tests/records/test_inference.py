@@ -1,0 +1,264 @@
+"""Statistics against brute force, scipy and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from vitbench.records.inference import (
+    Estimate,
+    benjamini_hochberg,
+    combine_seeds,
+    draws_key,
+    group_sums,
+    paired_difference,
+    percentile_interval,
+    recovery,
+    resamples,
+    shared_ranks,
+    summarise,
+    two_sided_p,
+)
+from vitbench.records.rows import Measure, Rows
+
+MEAN = Measure("mean", "%", True, lambda s, info: s["x"] / s["n"])
+
+
+def rows_of(x: np.ndarray, groups: tuple[str, ...] | None = None) -> Rows:
+    units = tuple(f"u{i}" for i in range(len(x)))
+    return Rows(units, groups or units, {"x": x.astype(np.float64), "n": np.ones(len(x))})
+
+
+def estimate(x: np.ndarray, draws: int = 1000, groups: tuple[str, ...] | None = None) -> Estimate:
+    m = summarise(rows_of(x, groups), [MEAN], draws=draws)["mean"]
+    assert m.value is not None
+    return Estimate(m.value, m.draws, m.draws_key, m.n)
+
+
+def test_draws_equal_explicitly_resampled_groups() -> None:
+    rng = np.random.default_rng(0)
+    groups = tuple(f"g{i // 3}" for i in rng.permutation(24))
+    x = rng.normal(size=24)
+    rows = rows_of(x, groups)
+    got = summarise(rows, [MEAN], draws=50)["mean"]
+    names = sorted(set(groups))
+    weights = np.concatenate(list(resamples(draws_key(groups, 50, 0), len(names), 50)))
+    assert np.all(weights.sum(1) == len(names))
+    for d, w in enumerate(weights):
+        picked = [
+            i for g, count in zip(names, w, strict=True) for _ in range(int(count)) for i in range(24) if groups[i] == g
+        ]
+        assert got.draws is not None
+        assert got.draws[d] == pytest.approx(x[picked].mean(), rel=1e-6)
+    assert got.n == len(names)
+
+
+def test_group_sums_are_over_groups_in_sorted_order() -> None:
+    rows = Rows(("a", "b", "c"), ("z", "y", "z"), {"x": np.array([[1.0, 2], [3, 4], [5, 6]])})
+    assert group_sums(rows)["x"].tolist() == [[3, 4], [6, 8]]
+
+
+def test_cells_on_the_same_groups_are_resampled_alike_in_any_order_of_rows() -> None:
+    x = np.arange(30.0)
+    order = np.random.default_rng(1).permutation(30)
+    units = tuple(f"u{i}" for i in range(30))
+    a = summarise(rows_of(x), [MEAN])["mean"]
+    shuffled = Rows(tuple(units[i] for i in order), tuple(units[i] for i in order), {"x": x[order], "n": np.ones(30)})
+    b = summarise(shuffled, [MEAN])["mean"]
+    assert a.draws_key == b.draws_key
+    np.testing.assert_allclose(a.draws, b.draws, rtol=1e-6)
+
+
+def test_other_groups_or_another_number_of_draws_give_another_key() -> None:
+    keys = {
+        draws_key(("a", "b"), 10, 0),
+        draws_key(("a", "c"), 10, 0),
+        draws_key(("a", "b"), 11, 0),
+        draws_key(("a", "b"), 10, 1),
+    }
+    assert len(keys) == 4
+    assert draws_key(("b", "a", "a"), 10, 0) == draws_key(("a", "b"), 10, 0)
+
+
+def test_undefined_value_is_none_with_a_note() -> None:
+    m = Measure("m", "%", True, lambda s, info: s["x"] * np.nan)
+    got = summarise(rows_of(np.ones(5)), [m])["m"]
+    assert got.value is None
+    assert "undefined" in got.note
+
+
+def test_measure_that_is_no_function_of_sums_has_a_value_and_says_why_no_interval() -> None:
+    m = Measure("m", "%", True, lambda s, info: s["x"], no_bootstrap="a rank correlation")
+    got = summarise(rows_of(np.ones(5)), [m])["m"]
+    assert (got.value, got.ci_low, got.draws) == (5.0, None, None)
+    assert "a rank correlation" in got.note
+
+
+def test_one_group_has_no_interval() -> None:
+    got = summarise(rows_of(np.ones(5), ("g",) * 5), [MEAN])["mean"]
+    assert got.ci_low is None
+    assert "fewer than two groups" in got.note
+
+
+def test_percentile_interval_is_numpys() -> None:
+    draws = np.random.default_rng(0).normal(size=777)
+    assert percentile_interval(draws) == pytest.approx(np.percentile(draws, [2.5, 97.5]))
+    assert percentile_interval(np.full(100, np.nan)) is None
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(200):
+        m = summarise(rows_of(rng.normal(size=100)), [MEAN], draws=300)["mean"]
+        assert m.ci_low is not None
+        assert m.ci_high is not None
+        hits += m.ci_low <= 0 <= m.ci_high
+    low, high = stats.binom.interval(
+        0.999, 200, 0.94
+    )  # a percentile interval of 100 units covers a little less than 95 %
+    assert low <= hits <= high
+
+
+def test_aa_pairs_are_told_apart_no_more_often_than_alpha_allows() -> None:
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(200):
+        shared = rng.normal(0, 3, 200)
+        a, b = (estimate(shared + rng.normal(size=200), 300) for _ in range(2))
+        p = paired_difference(a, b).p
+        assert p is not None
+        hits += p < 0.05
+    assert hits <= stats.binom.ppf(0.995, 200, 0.05)
+    assert hits >= stats.binom.ppf(0.005, 200, 0.05)
+
+
+def test_pairing_removes_what_the_units_have_in_common() -> None:
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 10, 300)
+    a, b = estimate(shared + 0.5 + rng.normal(0, 0.5, 300)), estimate(shared + rng.normal(0, 0.5, 300))
+    d = paired_difference(a, b)
+    reference = stats.ttest_rel(rng.normal(0.5, 0.7, 300), np.zeros(300))
+    assert d.p is not None
+    assert d.p < 1e-6
+    assert reference.pvalue < 1e-6
+    assert d.ci_low is not None
+    assert 0 < d.ci_low < d.delta
+
+
+def test_p_of_a_paired_difference_is_that_of_a_paired_test() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(0.15, 1, 400), rng.normal(0, 1, 400)
+    p = paired_difference(estimate(x, 4000), estimate(y, 4000)).p
+    assert p == pytest.approx(stats.ttest_rel(x, y).pvalue, rel=0.25)
+
+
+def test_cells_on_other_units_are_not_paired() -> None:
+    a = estimate(np.arange(10.0))
+    b = estimate(np.arange(11.0))
+    d = paired_difference(a, b)
+    assert d.p is None
+    assert "different units" in d.note
+
+
+def test_equal_cells_have_p_one_and_few_groups_never_a_tiny_p() -> None:
+    a = estimate(np.arange(10.0))
+    assert paired_difference(a, a).p == 1.0
+    up = estimate(np.arange(4.0) + 5)
+    assert paired_difference(up, estimate(np.arange(4.0))).p == pytest.approx(2.0**-3)
+
+
+def test_tails_are_fine_enough_for_1200_tests() -> None:
+    assert 0 < two_sided_p(8.0, 1.0) < 0.05 / 1200
+    assert two_sided_p(1.96, 1.0) == pytest.approx(2 * stats.norm.sf(1.96))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_adjusted_p_is_scipys(p: list[float]) -> None:
+    np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p), atol=1e-12)
+
+
+def test_adjusting_nothing_gives_nothing() -> None:
+    assert len(benjamini_hochberg([])) == 0
+
+
+def test_ranks_that_cannot_be_told_apart_are_shared() -> None:
+    rng = np.random.default_rng(7)
+    shared = rng.normal(0, 3, 200)
+    levels = (0.0, 0.0, 2.0, -2.0)
+    estimates = [estimate(shared + level + rng.normal(0, 0.5, 200)) for level in levels]
+    assert shared_ranks(estimates) == [(2, 3), (2, 3), (1, 1), (4, 4)]
+    assert shared_ranks(estimates, higher_is_better=False) == [(2, 3), (2, 3), (4, 4), (1, 1)]
+
+
+def test_ranks_agree_with_pairwise_paired_tests() -> None:
+    rng = np.random.default_rng(8)
+    shared = rng.normal(0, 2, 60)
+    estimates = [estimate(shared + 0.2 * i + rng.normal(0, 1, 60), 400) for i in range(6)]
+    alpha = 0.05 / 5
+    better = np.zeros((6, 6), bool)
+    for i, a in enumerate(estimates):
+        for j, b in enumerate(estimates):
+            d = paired_difference(a, b)
+            assert d.p is not None
+            better[i, j] = i != j and d.p < alpha and d.delta > 0
+    assert shared_ranks(estimates) == [(1 + better[:, i].sum(), 6 - better[i].sum()) for i in range(6)]
+
+
+def test_one_estimate_is_first() -> None:
+    assert shared_ranks([estimate(np.arange(5.0))]) == [(1, 1)]
+
+
+def test_recovery_is_the_share_won_back() -> None:
+    rng = np.random.default_rng(9)
+    x = rng.normal(50, 5, 300)
+    noise = [rng.normal(0, 0.5, 300) for _ in range(3)]
+    clean, bad, fixed = estimate(x + noise[0]), estimate(x - 10 + noise[1]), estimate(x - 4 + noise[2])
+    got = recovery(fixed, bad, clean, min_gap=2.0)
+    assert got.value == pytest.approx(0.6, abs=0.03)
+    assert got.ci_low is not None
+    assert got.ci_high is not None
+    assert got.ci_low < 0.6 < got.ci_high
+
+
+def test_recovery_of_a_loss_reads_the_same() -> None:
+    x = np.random.default_rng(1).normal(5, 0.5, 200)
+    n = np.random.default_rng(2).normal(0, 0.01, 200)
+    got = recovery(estimate(x + 0.5), estimate(x + 1 + n), estimate(x), min_gap=0.1, higher_is_better=False)
+    assert got.value == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.9, -10.0])
+def test_recovery_is_null_where_the_defect_costs_under_two_points(gap: float) -> None:
+    x = np.random.default_rng(1).normal(50, 5, 200)
+    got = recovery(estimate(x), estimate(x - gap), estimate(x), min_gap=2.0)
+    assert got.value is None
+    assert "too little" in got.reason
+
+
+def test_seeds_are_averaged_and_their_spread_widens_the_interval() -> None:
+    rng = np.random.default_rng(10)
+    x = rng.normal(0, 1, 400)
+    seeds = [estimate(x + offset, 2000) for offset in (-1.0, 0.0, 1.0)]
+    got = combine_seeds(seeds)
+    assert got.value == pytest.approx(np.mean([s.value for s in seeds]))
+    assert got.draws is not None
+    expected = x.var(ddof=1) / 400 + 1.0 / 3  # units + unbiased variance of the mean of three seeds
+    assert got.draws.var() == pytest.approx(expected, rel=0.1)
+
+
+def test_seeds_pair_seed_by_seed() -> None:
+    x = np.random.default_rng(11).normal(0, 1, 100)
+    a = combine_seeds([estimate(x + o + 0.1) for o in (-5.0, 5.0)])
+    b = combine_seeds([estimate(x + o) for o in (-5.0, 5.0)])
+    d = paired_difference(a, b)
+    assert d.ci_low == pytest.approx(0.1, abs=1e-5)
+
+
+def test_one_seed_is_itself() -> None:
+    e = estimate(np.arange(5.0))
+    assert combine_seeds([e]) is e

@@ -1,0 +1,164 @@
+"""The leaderboard written out: text for a terminal, Markdown, CSV and JSON. The same records give the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from tabulate import SEPARATING_LINE, tabulate
+
+from vitbench.reports.grids import WIDTH, Grid, chapters, summary
+from vitbench.reports.leaderboard import Leaderboard, Missing, Row, Table
+
+_SHOWN_PROBLEMS = 5
+
+
+def to_text(board: Leaderboard, tables: bool = True) -> str:
+    """For a terminal, 120 columns wide where names allow; `tables=False` leaves out the long chapter."""
+    blocks = [f"vitbench leaderboard\n{textwrap.fill(summary(board), WIDTH)}"]
+    for chapter in chapters(board, tables):
+        lines = "\n".join(textwrap.fill(line, WIDTH) for line in chapter.text)
+        blocks.append(f"{chapter.title.upper()}\n{lines}")
+        blocks += [_text_grid(grid) for grid in chapter.grids]
+    return "\n\n".join([*blocks, *_problems(board)]) + "\n"
+
+
+def _text_grid(grid: Grid) -> str:
+    columns = len(grid.headers)
+    # Headers as body rows: tabulate pads real ones by two, which costs a fifth of the width.
+    heads = [h.split("\n") for h in grid.headers]
+    depth = max(map(len, heads))
+    body: list[Any] = [list(row) for row in zip(*([""] * (depth - len(h)) + h for h in heads), strict=True)]
+    for line in (SEPARATING_LINE, *grid.lines):
+        if not isinstance(line, str):
+            body.append(line)
+        elif line == SEPARATING_LINE or not line:
+            body.append(SEPARATING_LINE)
+        else:
+            body += [SEPARATING_LINE] if body[-1] != SEPARATING_LINE else []
+            body.append([line, *[""] * (columns - 1)])
+    aligned = ["left" if i < grid.left else "right" for i in range(columns)]
+    wrapped: list[int | None] | None = [None, None, 46, 46] if grid.left == columns else None
+    table = tabulate(body, tablefmt="simple", disable_numparse=True, colalign=aligned, maxcolwidths=wrapped)
+    notes = [textwrap.fill(note, WIDTH) for note in grid.notes]
+    return "\n".join([*([grid.title] if grid.title else []), table, *notes])
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """GitHub Markdown: one heading per chapter, one table per grid."""
+    blocks = ["# Leaderboard", _escaped(summary(board))]
+    for chapter in chapters(board):
+        blocks += [f"## {chapter.title}", _escaped(" ".join(chapter.text))]
+        for grid in chapter.grids:
+            blocks += [f"### {_escaped(grid.title)}"] if grid.title else []
+            blocks.append(_markdown_grid(grid))
+            blocks += [_escaped(note) for note in grid.notes]
+    return "\n\n".join([*blocks, *[_escaped(p) for p in _problems(board)]]) + "\n"
+
+
+def _markdown_grid(grid: Grid) -> str:
+    columns = len(grid.headers)
+    rows = []
+    for line in grid.lines:
+        if not isinstance(line, str):
+            rows.append([_escaped(text) for text in line])
+        elif line:
+            rows.append([f"**{_escaped(line)}**", *[""] * (columns - 1)])
+    headers = [_escaped(h).replace("-\n", "").replace("\n", " ") for h in grid.headers]
+    aligned = ["left" if i < grid.left else "right" for i in range(columns)]
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=aligned)
+
+
+def _escaped(text: str) -> str:
+    """What records say is text, never markup."""
+    for sign in ("\\", "`", "*", "_", "|", "[", "]", "~"):
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _problems(board: Leaderboard) -> list[str]:
+    if not board.problems:
+        return []
+    shown = [f"warning: {problem}" for problem in board.problems[:_SHOWN_PROBLEMS]]
+    more = len(board.problems) - _SHOWN_PROBLEMS
+    return ["\n".join([*shown, *([f"warning: and {more} more files that are no records"] if more > 0 else [])])]
+
+
+CSV_COLUMNS = (
+    *("task", "dataset", "variant", "metric", "unit", "higher_is_better"),
+    *("section", "backbone", "repair", "negative_control", "seed", "status"),
+    *("value", "ci_low", "ci_high", "groups", "seeds", "incomplete", "rank_low", "rank_high"),
+    *("difference", "difference_ci_low", "difference_ci_high", "p", "p_adjusted", "mark"),
+    *("recovery", "recovery_ci_low", "recovery_ci_high"),
+    *("forwards_per_image", "fit_seconds", "extra_parameters", "flags", "reason", "remedy"),
+)
+
+
+def to_csv(board: Leaderboard) -> str:
+    """One line per row of every table, then one per cell without a number. Empty where there is nothing."""
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, CSV_COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    for table in board.tables:
+        for row in table.rows:
+            writer.writerow(_csv_texts(_csv_row(table, row)))
+    for missing in board.missing:
+        writer.writerow(_csv_texts(_csv_missing(missing)))
+    return sink.getvalue()
+
+
+def _csv_row(table: Table, row: Row) -> dict[str, Any]:
+    change, back = row.difference, row.recovery
+    out = {name: getattr(table, name) for name in CSV_COLUMNS[:6]}
+    out |= {name: getattr(row, name, "") for name in CSV_COLUMNS[6:]}
+    return out | {
+        "negative_control": row.control,
+        "seed": "",
+        "status": "ok",
+        "rank_low": row.rank and row.rank[0],
+        "rank_high": row.rank and row.rank[1],
+        "difference": change and change.delta,
+        "difference_ci_low": change and change.ci_low,
+        "difference_ci_high": change and change.ci_high,
+        "p": change and change.p,
+        "recovery": back and back.value,
+        "recovery_ci_low": back and back.ci_low,
+        "recovery_ci_high": back and back.ci_high,
+        "flags": " ".join(row.flags),
+        "reason": row.note or (back.reason if back else ""),
+    }
+
+
+def _csv_missing(missing: Missing) -> dict[str, Any]:
+    return {**missing.slot.as_dict(), "status": missing.status, "reason": missing.reason, "remedy": missing.remedy}
+
+
+def _csv_texts(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name: "" if value is None else str(_rounded(value)) for name, value in row.items()}
+
+
+def to_json(board: Leaderboard) -> str:
+    """Everything, as nested objects; numbers to seven significant digits."""
+    return json.dumps(_rounded(asdict(board)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    # Seven digits: more than any interval resolves, and the same whichever BLAS summed.
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+FORMATS: Mapping[str, Callable[[Leaderboard], str]] = {
+    "text": to_text,
+    "md": to_markdown,
+    "csv": to_csv,
+    "json": to_json,
+}

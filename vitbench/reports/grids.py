@@ -1,0 +1,316 @@
+"""The leaderboard as grids of short texts: what a terminal and Markdown show. Layout only, no numbers are made here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from vitbench.reports.leaderboard import SECTIONS, Leaderboard, Missing, Row, Table
+from vitbench.reports.numbers import (
+    NOTHING,
+    Numbers,
+    counts_text,
+    hyphenated,
+    number_text,
+    p_text,
+    rank_text,
+    recovery_text,
+)
+
+WIDTH = 120
+_SECTION_TITLES = {"model": "", "defect": "planted defects", "control": "controls (must lose)"}
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A titled table. Lines are rows of texts, or a str: a rule with that label. `numeric`: columns aligned right."""
+
+    title: str
+    headers: tuple[str, ...]
+    lines: tuple[tuple[str, ...] | str, ...]
+    left: int = 1  # how many leading columns are text
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Grids under one heading, with a paragraph on how to read them."""
+
+    title: str
+    text: tuple[str, ...]
+    grids: tuple[Grid, ...]
+
+
+def chapters(board: Leaderboard, tables: bool = True) -> list[Chapter]:
+    """Overview, repairs, recovery, the tables themselves (unless told not to), and what is missing; no empty ones."""
+    base = board.baseline
+    found = [
+        Chapter(
+            "Overview", (f"Backbones with repair {base}; * some seeds missing, {NOTHING} no number.",), overview(board)
+        ),
+        Chapter(
+            "Repairs",
+            (f"Paired difference to {base} on the same backbone; {_MARKS}.",),
+            effects(board),
+        ),
+        Chapter(
+            "Recovery",
+            (
+                "Share of the damage of a planted defect that a repair undoes, in %, with its 95 % interval: 0 nothing, 100 all.",
+                f"{NOTHING} where the damage is not significant or under 2 points.",
+            ),
+            recoveries(board),
+        ),
+        Chapter(
+            "Tables",
+            (
+                "Intervals are 95 %, from resampled groups (images, clips). Rank: positions the data do not exclude.",
+                f"Δ: paired difference to {base} on the same backbone and units; q: its p, Benjamini-Hochberg over the table;",
+                f"{_MARKS}. ° negative control, † see flags, * some seeds missing.",
+            ),
+            tuple(table_grid(board, table) for table in board.tables) if tables else (),
+        ),
+        Chapter("Without a number", ("These enter no mean and no rank.",), status(board.missing)),
+    ]
+    return [chapter for chapter in found if chapter.grids]
+
+
+_MARKS = "▲ better, ▼ worse, · cannot be told apart (adjusted p under 0.05, whichever direction is good)"
+
+
+def summary(board: Leaderboard) -> str:
+    """One line: how many cells, from when, from which code."""
+    measured = sum(len(table.rows) for table in board.tables)
+    parts = [f"{measured} cells in {len(board.tables)} tables from {board.records} records"]
+    if board.missing:
+        parts.append(f"{len(board.missing)} without a number")
+    if board.superseded:
+        parts.append(f"{board.superseded} older records passed over")
+    if board.last_utc:
+        first, last = board.first_utc[:10], board.last_utc[:10]
+        parts.append(first if first == last else f"{first} to {last}")
+    if board.commits:
+        parts.append("commit " + ", ".join(board.commits[:3]) + (" ..." if len(board.commits) > 3 else ""))
+    return " · ".join(parts)
+
+
+# -- one table --------------------------------------------------------------------------------------------------------
+
+
+def table_grid(board: Leaderboard, table: Table) -> Grid:
+    """Rows of one table: the backbone's own line is its baseline, its repairs hang below it."""
+    number = Numbers(table)
+    headers = (
+        *("backbone / repair", number.header, "95 %", "rank", f"Δ {board.baseline}", "95 %", "q", "recovery"),
+        *("fwd/img", "fit s", "+param"),
+    )
+    lines: list[tuple[str, ...] | str] = []
+    for section in SECTIONS:
+        rows = [row for row in table.rows if row.section == section]
+        if rows and section != "model":
+            lines.append(_SECTION_TITLES[section])
+        for backbone, block in groupby(rows, key=lambda row: row.backbone):
+            lines += _block(backbone, list(block), board.baseline, number)
+    groups = sorted({row.groups for row in table.rows})
+    seeds = sorted({row.seeds for row in table.rows if row.seeds})
+    title = f"{name_of(table)} on {table.dataset} — {table.metric} ({number.unit}{number.direction})"
+    counted = f"{counts_text(groups)} groups, {counts_text(seeds)} seed{'' if seeds == [1] else 's'}"
+    flagged = [f"† {r.backbone} {r.repair}: {', '.join(r.flags)}" for r in table.rows if r.flags]
+    null = [f"{r.backbone} {r.repair}: {r.note}" for r in table.rows if r.value is None]
+    return _without_empty(Grid(f"{title}, {counted}", headers, tuple(lines), notes=(*flagged, *null)))
+
+
+def name_of(table: Table) -> str:
+    """Task and protocol, and which further version where there are several under that name."""
+    return table.task + (f" (other version or images, {table.variant})" if table.variant else "")
+
+
+def _block(backbone: str, rows: list[Row], baseline: str, number: Numbers) -> list[tuple[str, ...]]:
+    own = rows[0].repair == baseline
+    lines = [_line(backbone, rows[0], number)] if own else [(backbone, *[""] * 10)]
+    repaired = rows[1:] if own else rows
+    for row in repaired:
+        lines.append(_line(("└ " if row is repaired[-1] else "├ ") + row.repair, row, number))
+    return lines
+
+
+def _line(label: str, row: Row, number: Numbers) -> tuple[str, ...]:
+    change, back = row.difference, row.recovery
+    signs = ("°" if row.control else "") + ("†" if row.flags else "") + ("*" if row.incomplete else "")
+    return (
+        label + signs,
+        number.value(row.value),
+        number.interval(row.ci_low, row.ci_high),
+        rank_text(row.rank),
+        f"{number.change(change.delta)} {row.mark}".rstrip() if change else "",
+        number.interval(change.ci_low, change.ci_high, signed=True) if change else "",
+        p_text(row.p_adjusted),
+        recovery_text(row) if back else "",
+        number_text(row.forwards_per_image),
+        number_text(row.fit_seconds),
+        number_text(row.extra_parameters),
+    )
+
+
+def _without_empty(grid: Grid) -> Grid:
+    """Columns in which no row has anything are dropped."""
+    kept = [
+        i
+        for i in range(len(grid.headers))
+        if i < grid.left or any(not isinstance(line, str) and line[i] not in ("", NOTHING) for line in grid.lines)
+    ]
+    lines = tuple(line if isinstance(line, str) else tuple(line[i] for i in kept) for line in grid.lines)
+    return Grid(grid.title, tuple(grid.headers[i] for i in kept), lines, grid.left, grid.notes)
+
+
+# -- across tables ----------------------------------------------------------------------------------------------------
+
+
+def overview(board: Leaderboard) -> tuple[Grid, ...]:
+    """Backbones x tasks for the baseline; the mean of the percentages, over complete rows of models and controls."""
+    main = [t for t in board.tables if not t.variant and any(r.repair == board.baseline for r in t.rows)]
+    plain = {(r.backbone, i): r for i, t in enumerate(main) for r in t.rows if r.repair == board.baseline}
+    averaged = [i for i, t in enumerate(main) if t.averaged and Numbers(t).unit == "%" and t.higher_is_better]
+    lines: list[tuple[str, ...] | str] = []
+    for section in SECTIONS:
+        names = _backbones(main, section)
+        if names and section != "model":
+            lines.append(_SECTION_TITLES[section])
+        for name in names:
+            rows = [plain.get((name, i)) for i in range(len(main))]
+            texts = [_overview_text(row, Numbers(t)) for row, t in zip(rows, main, strict=True)]
+            if len(averaged) > 1:
+                texts.append(_mean_text([rows[i] for i in averaged], [Numbers(main[i]) for i in averaged]))
+            lines.append((name, *texts))
+    headers = [_header(board, table) for table in main] + (["mean\nof %"] if len(averaged) > 1 else [])
+    return _folded("", "backbone", headers, lines) if main else ()
+
+
+def _overview_text(row: Row | None, number: Numbers) -> str:
+    return NOTHING if row is None else number.value(row.value) + ("*" if row.incomplete else "")
+
+
+def _mean_text(rows: Sequence[Row | None], numbers: Sequence[Numbers]) -> str:
+    total = 0.0
+    for row, number in zip(rows, numbers, strict=True):
+        if row is None or row.value is None or row.incomplete or row.section == "defect":
+            return NOTHING
+        total += row.value * number.scale
+    return f"{total / len(rows):.1f}"
+
+
+def effects(board: Leaderboard) -> tuple[Grid, ...]:
+    """Repairs x tasks on each backbone: paired differences to the baseline."""
+    main = [t for t in board.tables if not t.variant and any(r.difference for r in t.rows)]
+    changed = {(r.backbone, r.repair, i): r for i, t in enumerate(main) for r in t.rows if r.difference}
+    lines: list[tuple[str, ...] | str] = []
+    for section in SECTIONS:
+        for backbone in _backbones(main, section):
+            repairs = list(
+                dict.fromkeys(r.repair for t in main for r in t.rows if r.backbone == backbone and r.difference)
+            )
+            if repairs:
+                lines.append(backbone + (f" ({_SECTION_TITLES[section]})" if section == "control" else ""))
+            for repair in sorted(repairs):
+                rows = [changed.get((backbone, repair, i)) for i in range(len(main))]
+                sign = "°" if any(r is not None and r.control for r in rows) else ""
+                texts = [_effect_text(row, Numbers(t)) for row, t in zip(rows, main, strict=True)]
+                lines.append((repair + sign, *texts))
+    return _folded("", "repair", [_header(board, t) for t in main], lines) if lines else ()
+
+
+def _effect_text(row: Row | None, number: Numbers) -> str:
+    if row is None or row.difference is None:
+        return ""
+    return f"{number.change(row.difference.delta)} {row.mark or ' '}"
+
+
+def recoveries(board: Leaderboard) -> tuple[Grid, ...]:
+    """Per table: repairs x defects, and above them what each defect costs."""
+    grids: list[Grid] = []
+    for table in board.tables:
+        number = Numbers(table)
+        rows = {(r.backbone, r.repair): r for r in table.rows if r.section == "defect"}
+        if not any(r.recovery and r.recovery.value is not None for r in rows.values()):
+            continue
+        defects = sorted({r.backbone for r in rows.values()})
+        repairs = sorted({r.repair for r in rows.values() if r.recovery})
+        cost = [_damage_text(rows.get((d, board.baseline)), number) for d in defects]
+        lines: list[tuple[str, ...] | str] = [
+            ("cost of the defect" + (f" ({number.unit})" if number.unit else ""), *cost),
+            "",
+        ]
+        for repair in repairs:
+            found = [rows.get((d, repair)) for d in defects]
+            sign = "°" if any(r is not None and r.control for r in found) else ""
+            lines.append((repair + sign, *[recovery_text(r) if r is not None else NOTHING for r in found]))
+        title = f"{name_of(table)} on {table.dataset}, from {table.metric}"
+        grids += _folded(title, "repair", [d.replace("+", "\n+").replace("[", "\n[") for d in defects], lines)
+    return tuple(grids)
+
+
+def _damage_text(row: Row | None, number: Numbers) -> str:
+    if row is None or row.damage is None:
+        return NOTHING
+    cost = row.damage.delta if number.table.higher_is_better else -row.damage.delta
+    return number.value(cost)
+
+
+def status(missing: Sequence[Missing]) -> tuple[Grid, ...]:
+    """What has no number, grouped by status and reason, with a few examples each."""
+    grouped: dict[tuple[str, str, str], list[Missing]] = defaultdict(list)
+    for m in missing:
+        grouped[m.status, m.reason, m.remedy].append(m)
+    lines = []
+    for (state, reason, remedy), members in grouped.items():
+        cells = [f"{m.slot.backbone} × {m.slot.repair} × {m.slot.task}" for m in members]
+        examples = "; ".join(cells[:_EXAMPLES]) + (
+            f"; and {len(cells) - _EXAMPLES} more" if len(cells) > _EXAMPLES else ""
+        )
+        told = reason if not remedy or remedy in reason else f"{reason} - {remedy}"
+        lines.append((state, str(len(cells)), told or "no reason given", examples))
+    headers = ("status", "cells", "why", "which")
+    return (Grid("", headers, tuple(lines), left=4),) if lines else ()
+
+
+def _backbones(tables: Sequence[Table], section: str) -> list[str]:
+    """Backbones of a section: in the order of the first table that has them, which is best first."""
+    return list(dict.fromkeys(r.backbone for t in tables for r in t.rows if r.section == section))
+
+
+def _header(board: Leaderboard, table: Table) -> str:
+    """Task over several short lines; protocol and dataset only where they are needed to tell columns apart."""
+    main = [t for t in board.tables if not t.variant]
+    name, _, protocol = table.task.partition("@")
+    words = [part for word in name.split("_") for part in hyphenated(word)]
+    if len({t.task for t in main if t.task.partition("@")[0] == name}) > 1:
+        words += hyphenated("@" + protocol)
+    if len({t.dataset for t in main}) > 1:
+        words += hyphenated(table.dataset)
+    return "\n".join([*words, Numbers(table).short])
+
+
+def _folded(
+    title: str, corner: str, headers: Sequence[str], lines: Sequence[tuple[str, ...] | str]
+) -> tuple[Grid, ...]:
+    """As many grids as it takes for each to fit the width; all repeat the first column."""
+    rows = [line for line in lines if not isinstance(line, str)]
+    widths = [
+        max(len(s) for text in (h, *(row[i + 1] for row in rows)) for s in text.split("\n"))
+        for i, h in enumerate(headers)
+    ]
+    label = max(len(text) for text in (corner, *(row[0] for row in rows)))
+    grids: list[Grid] = []
+    start = 0
+    while start < len(headers):
+        stop, used = start + 1, label + 2 + widths[start]
+        while stop < len(headers) and used + 2 + widths[stop] <= WIDTH:
+            used += 2 + widths[stop]
+            stop += 1
+        part = tuple(line if isinstance(line, str) else (line[0], *line[1 + start : 1 + stop]) for line in lines)
+        grids.append(Grid(title if not start else f"{title} (continued)".strip(), (corner, *headers[start:stop]), part))
+        start = stop
+    return tuple(grids)

@@ -1,0 +1,251 @@
+"""The leaderboard as data: per table value, paired difference to the baseline, rank interval, recovery and cost.
+
+Pure and deterministic: the same entries give the same leaderboard. Tables are never averaged over failed cells, planted
+defects or numbers of other protocol versions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from vitbench.identity import Slot
+from vitbench.records.index import Entry, Loaded
+from vitbench.records.inference import (
+    ALPHA,
+    MIN_GAP_POINTS,
+    Difference,
+    Recovery,
+    benjamini_hochberg,
+    recovery,
+    shared_ranks,
+)
+from vitbench.reports.cells import (
+    Cell,
+    Section,
+    base_of,
+    cells,
+    common,
+    difference,
+    is_averaged,
+    is_control_repair,
+    section_of,
+    tables,
+)
+
+SECTIONS: tuple[Section, ...] = ("model", "defect", "control")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backbone with one repair in one table. Numbers are in the table's unit; None where there is none.
+
+    difference: to the baseline repair on the same backbone; p_adjusted: Benjamini-Hochberg over the table.
+    damage: clean - defective, for the unrepaired row of a planted defect. rank: best and worst not excluded.
+    """
+
+    section: Section
+    backbone: str
+    repair: str
+    control: bool
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    groups: int
+    seeds: int
+    incomplete: bool
+    note: str = ""
+    difference: Difference | None = None
+    p_adjusted: float | None = None
+    mark: str = ""
+    damage: Difference | None = None
+    recovery: Recovery | None = None
+    rank: tuple[int, int] | None = None
+    forwards_per_image: float | None = None
+    fit_seconds: float | None = None
+    extra_parameters: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One task@protocol on one dataset, in one version. Rows are in reading order.
+
+    variant > 0: a further version of protocol or images under the same name; `averaged`: may enter means over tasks.
+    """
+
+    task: str
+    dataset: str
+    variant: int
+    metric: str
+    unit: str
+    higher_is_better: bool
+    averaged: bool
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell without a number, and why."""
+
+    slot: Slot
+    status: str
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All tables, what is missing from them, and where the records come from."""
+
+    baseline: str
+    tables: tuple[Table, ...]
+    missing: tuple[Missing, ...]
+    records: int
+    superseded: int = 0
+    problems: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
+    first_utc: str = ""
+    last_utc: str = ""
+
+
+def build(loaded: Loaded, baseline: str = "none", planned: Collection[Slot] = ()) -> Leaderboard:
+    """Tables from current records. `planned` (of a suite) are listed as "not run" where no record is."""
+    entries = loaded.entries
+    absent = [Missing(s, "not run", "no record") for s in sorted(set(planned) - {e.slot for e in entries})]
+    failed = [Missing(e.slot, e.status, e.reason, e.remedy) for e in entries if e.status != "ok"]
+    nulls = [
+        Missing(e.slot, "null", e.note or "the headline is undefined")
+        for e in entries
+        if e.status == "ok" and e.value is None
+    ]
+    measured = [e for e in entries if e.status == "ok"]
+    lacking = Counter((m.slot.task, m.slot.dataset, m.slot.backbone, m.slot.repair) for m in (*absent, *failed, *nulls))
+    made = []
+    for task, dataset, variant, members in tables(measured):
+        counts = Counter({key[2:]: n for key, n in lacking.items() if key[:2] == (task, dataset)})
+        made.append(_table(task, dataset, variant, members, counts, baseline))
+    utc = sorted(e.utc for e in entries if e.utc)
+    return Leaderboard(
+        baseline=baseline,
+        tables=tuple(made),
+        missing=tuple(sorted((*absent, *failed, *nulls), key=lambda m: (m.status, m.reason, m.slot))),
+        records=len(entries),
+        superseded=loaded.superseded,
+        problems=tuple(problem.message for problem in loaded.problems),
+        commits=tuple(sorted({f"{e.commit[:10]}{' (modified)' if e.dirty else ''}" for e in measured if e.commit})),
+        first_utc=utc[0] if utc else "",
+        last_utc=utc[-1] if utc else "",
+    )
+
+
+def narrowed(board: Leaderboard, wanted: Callable[[str, str, str, str], bool]) -> Leaderboard:
+    """Only the rows for which `wanted(backbone, repair, task, dataset)`. No number depends on what else is shown."""
+    shown = [
+        replace(t, rows=tuple(r for r in t.rows if wanted(r.backbone, r.repair, t.task, t.dataset)))
+        for t in board.tables
+    ]
+    slots = [(m.slot.backbone, m.slot.repair, m.slot.task, m.slot.dataset) for m in board.missing]
+    return replace(
+        board,
+        tables=tuple(t for t in shown if t.rows),
+        missing=tuple(m for m, slot in zip(board.missing, slots, strict=True) if wanted(*slot)),
+    )
+
+
+def _table(
+    task: str, dataset: str, variant: int, entries: Sequence[Entry], missing: Counter[tuple[str, str]], baseline: str
+) -> Table:
+    first = entries[0]
+    up = first.higher_is_better
+    by_key = {(c.backbone, c.repair): c for c in cells(entries, missing)}
+    rows = [_row(cell, by_key, baseline, first.unit, up) for cell in by_key.values()]
+    rows = _ordered(_marked(_ranked(rows, by_key, up), up), baseline, up)
+    return Table(task, dataset, variant, first.metric, first.unit, up, is_averaged(task), tuple(rows))
+
+
+def _row(cell: Cell, by_key: dict[tuple[str, str], Cell], baseline: str, unit: str, up: bool) -> Row:
+    section = section_of(cell.backbone)
+    estimate, interval = cell.estimate, cell.interval
+    plain = by_key.get((cell.backbone, baseline))
+    clean = by_key.get((base_of(cell.backbone), baseline)) if section == "defect" else None
+    own = cell.repair == baseline
+    return Row(
+        section=section,
+        backbone=cell.backbone,
+        repair=cell.repair,
+        control=section == "control" or is_control_repair(cell.repair),
+        value=estimate.value if estimate else None,
+        ci_low=interval[0] if interval else None,
+        ci_high=interval[1] if interval else None,
+        groups=max((e.n for e in cell.measured), default=0),
+        seeds=len(cell.seeds),
+        incomplete=cell.missing > 0,
+        note=next((e.note for e in cell.measured if e.note), ""),
+        difference=difference(cell, plain) if plain and not own else None,
+        damage=difference(clean, cell) if clean and own else None,
+        recovery=_recovery(cell, plain, clean, unit, up) if plain and clean and not own else None,
+        forwards_per_image=_mean([e.forwards_per_image for e in cell.measured]),
+        fit_seconds=_mean([e.fit_seconds for e in cell.measured]),
+        extra_parameters=_mean([e.extra_parameters for e in cell.measured]),
+        flags=tuple(sorted({flag for e in cell.measured for flag in e.flags})),
+    )
+
+
+def _recovery(repaired: Cell, defective: Cell, clean: Cell, unit: str, up: bool) -> Recovery | None:
+    found = common(repaired, defective, clean)
+    if found is None:
+        return None
+    fixed, damaged, whole = found
+    return recovery(fixed, damaged, whole, min_gap(unit, whole.value), up)
+
+
+def min_gap(unit: str, clean: float) -> float:
+    """Two points, in a metric's unit: of a percentage or fraction as such, of others relative to the clean value."""
+    if unit == "%":
+        return MIN_GAP_POINTS
+    return MIN_GAP_POINTS / 100 * (1.0 if unit == "fraction" else abs(clean))
+
+
+def _ranked(rows: list[Row], by_key: dict[tuple[str, str], Cell], up: bool) -> list[Row]:
+    """Ranks among models and controls; planted defects do not compete."""
+    contenders = [(i, row) for i, row in enumerate(rows) if row.section != "defect"]
+    estimates = {i: e for i, row in contenders if (e := by_key[row.backbone, row.repair].estimate) is not None}
+    if any(e.draws is None for e in estimates.values()):
+        return rows  # without resamples, nothing says which ranks are shared
+    ranks = dict(zip(estimates, shared_ranks(list(estimates.values()), up), strict=True))
+    return [replace(row, rank=ranks.get(i)) for i, row in enumerate(rows)]
+
+
+def _marked(rows: list[Row], up: bool) -> list[Row]:
+    """Adjusted p over all differences of the table, and ▲ better, ▼ worse, · not told apart."""
+    tested = [i for i, row in enumerate(rows) if row.difference is not None and row.difference.p is not None]
+    adjusted = benjamini_hochberg([d.p for i in tested if (d := rows[i].difference) and d.p is not None])
+    out = list(rows)
+    for i, p in zip(tested, adjusted, strict=True):
+        change = rows[i].difference
+        better = change is not None and (change.delta > 0) == up
+        mark = ("▲" if better else "▼") if p < ALPHA else "·"
+        out[i] = replace(rows[i], p_adjusted=float(p), mark=mark)
+    return out
+
+
+def _ordered(rows: list[Row], baseline: str, up: bool) -> list[Row]:
+    """Models, then planted defects, then controls; backbones by their baseline, its repairs by value, best first."""
+
+    def goodness(value: float | None) -> tuple[bool, float]:
+        return value is None, 0.0 if value is None else (-value if up else value)
+
+    plain = {row.backbone: row.value for row in rows if row.repair == baseline}
+
+    def key(row: Row) -> tuple[object, ...]:
+        block = (*goodness(plain.get(row.backbone)), row.backbone)
+        return SECTIONS.index(row.section), *block, row.repair != baseline, *goodness(row.value), row.repair
+
+    return sorted(rows, key=key)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None

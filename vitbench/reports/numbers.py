@@ -1,0 +1,102 @@
+"""How numbers are written in tables: short, aligned, and to what their spread resolves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from vitbench.reports.leaderboard import Row, Table
+
+NOTHING = "–"
+
+
+class Numbers:
+    """How the values of a table are written: fractions as percentages, others to what their spread resolves."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.scale = 100.0 if table.unit == "fraction" else 1.0
+        self.unit = "%" if table.unit in ("fraction", "%") else table.unit
+        top = max((abs(r.value) for r in table.rows if r.value is not None), default=0.0) * self.scale
+        self.decimals = (1 if top >= 10 else 2) if self.unit == "%" else _decimals(top)
+
+    @property
+    def header(self) -> str:
+        return self.table.metric + (" ↑" if self.table.higher_is_better else " ↓")
+
+    @property
+    def direction(self) -> str:
+        unit = ", " if self.unit else ""
+        return unit + ("higher is better" if self.table.higher_is_better else "lower is better")
+
+    @property
+    def short(self) -> str:
+        """The metric over several short lines, with unit and arrow."""
+        words = [part for word in self.table.metric.split("_") for part in hyphenated(word)]
+        return "\n".join([*words, f"{self.unit} {self.header[-1]}".strip()])
+
+    def value(self, value: float | None) -> str:
+        return NOTHING if value is None else f"{value * self.scale:.{self.decimals}f}"
+
+    def change(self, value: float) -> str:
+        text = f"{value * self.scale:+.{self.decimals}f}"
+        return text.replace("-", "−") if text.strip("+-0.") else f"{0:.{self.decimals}f}"
+
+    def interval(self, low: float | None, high: float | None, signed: bool = False) -> str:
+        if low is None or high is None:
+            return NOTHING
+        write = self.change if signed else self.value
+        return f"[{write(low)}, {write(high)}]"
+
+
+def _decimals(top: float) -> int:
+    return 3 if top == 0 else max(0, min(6, 2 - math.floor(math.log10(top))))
+
+
+def rank_text(rank: tuple[int, int] | None) -> str:
+    """Best and worst rank, or the one."""
+    if rank is None:
+        return ""
+    return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
+
+
+def p_text(p: float | None) -> str:
+    """An adjusted p without its leading zero."""
+    if p is None:
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 0.9995 else "1"
+
+
+def recovery_text(row: Row) -> str:
+    """Recovery in per cent with its interval."""
+    found = row.recovery
+    if found is None or found.value is None:
+        return NOTHING
+    value, *ends = (
+        f"{round(100 * x)}".replace("-", "−") for x in (found.value, found.ci_low, found.ci_high) if x is not None
+    )
+    return f"{value} [{', '.join(ends)}]" if ends else value
+
+
+def number_text(value: float | None) -> str:
+    """A cost in at most five characters."""
+    if value is None:
+        return ""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= limit:
+            return f"{value / (1e3 if unit == 'k' else limit):.3g}{unit}"
+    return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.2g}"
+
+
+def counts_text(values: Sequence[int]) -> str:
+    """Sorted counts as one or as a range."""
+    if not values:
+        return "0"
+    return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"
+
+
+def hyphenated(word: str, width: int = 8) -> list[str]:
+    """A word in pieces of at most `width` letters, so that column heads stay narrow."""
+    if len(word) <= width + 1:
+        return [word]
+    return [word[:width] + "-", *hyphenated(word[width:], width)]
