@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -75,9 +76,10 @@ def _markdown_grid(grid: Grid) -> str:
 
 
 def _escaped(text: str) -> str:
-    """What records say is text, never markup."""
-    for sign in ("\\", "`", "*", "_", "|", "[", "]", "~"):
+    """What records say is text, never markup. Underscores inside words and lone brackets are text already."""
+    for sign in ("\\", "`", "*", "|", "~"):
         text = text.replace(sign, f"\\{sign}")
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text).replace("](", "]\\(")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

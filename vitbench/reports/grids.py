@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from vitbench.reports.leaderboard import SECTIONS, Leaderboard, Missing, Row, Table
@@ -24,13 +24,16 @@ _SECTION_TITLES = {"model": "", "defect": "planted defects", "control": "control
 _EXAMPLES = 3
 
 
+Line = tuple[str, ...] | str
+
+
 @dataclass(frozen=True)
 class Grid:
     """A titled table. Lines are rows of texts, or a str: a rule with that label. `numeric`: columns aligned right."""
 
     title: str
     headers: tuple[str, ...]
-    lines: tuple[tuple[str, ...] | str, ...]
+    lines: tuple[Line, ...]
     left: int = 1  # how many leading columns are text
     notes: tuple[str, ...] = ()
 
@@ -69,9 +72,10 @@ def chapters(board: Leaderboard, tables: bool = True) -> list[Chapter]:
             (
                 "Intervals are 95 %, from resampled groups (images, clips). Rank: positions the data do not exclude.",
                 f"Δ: paired difference to {base} on the same backbone and units; q: its p, Benjamini-Hochberg over the table;",
-                f"{_MARKS}. ° negative control, † see flags, * some seeds missing.",
+                f"{_MARKS}. ° negative control, † see below the table, * some seeds missing.",
+                "Cost: fwd, forwards per image; fit s, seconds to fit the repair; +par, numbers that the repair adds.",
             ),
-            tuple(table_grid(board, table) for table in board.tables) if tables else (),
+            tuple(grid for table in board.tables for grid in table_grids(board, table)) if tables else (),
         ),
         Chapter("Without a number", ("These enter no mean and no rank.",), status(board.missing)),
     ]
@@ -84,7 +88,9 @@ _MARKS = "▲ better, ▼ worse, · cannot be told apart (adjusted p under 0.05,
 def summary(board: Leaderboard) -> str:
     """One line: how many cells, from when, from which code."""
     measured = sum(len(table.rows) for table in board.tables)
-    parts = [f"{measured} cells in {len(board.tables)} tables from {board.records} records"]
+    counts = ((measured, "cell"), (len(board.tables), "table"), (board.records, "record"))
+    cells, tables, records = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts)
+    parts = [f"{cells} in {tables} from {records}"]
     if board.missing:
         parts.append(f"{len(board.missing)} without a number")
     if board.superseded:
@@ -100,14 +106,14 @@ def summary(board: Leaderboard) -> str:
 # -- one table --------------------------------------------------------------------------------------------------------
 
 
-def table_grid(board: Leaderboard, table: Table) -> Grid:
-    """Rows of one table: the backbone's own line is its baseline, its repairs hang below it."""
+def table_grids(board: Leaderboard, table: Table) -> tuple[Grid, ...]:
+    """Rows of one table: the backbone's own line is its baseline, its repairs hang below it. Long names make it two."""
     number = Numbers(table)
     headers = (
         *("backbone / repair", number.header, "95 %", "rank", f"Δ {board.baseline}", "95 %", "q", "recovery"),
-        *("fwd/img", "fit s", "+param"),
+        *("fwd", "fit s", "+par"),
     )
-    lines: list[tuple[str, ...] | str] = []
+    lines: list[Line] = []
     for section in SECTIONS:
         rows = [row for row in table.rows if row.section == section]
         if rows and section != "model":
@@ -120,7 +126,9 @@ def table_grid(board: Leaderboard, table: Table) -> Grid:
     counted = f"{counts_text(groups)} groups, {counts_text(seeds)} seed{'' if seeds == [1] else 's'}"
     flagged = [f"† {r.backbone} {r.repair}: {', '.join(r.flags)}" for r in table.rows if r.flags]
     null = [f"{r.backbone} {r.repair}: {r.note}" for r in table.rows if r.value is None]
-    return _without_empty(Grid(f"{title}, {counted}", headers, tuple(lines), notes=(*flagged, *null)))
+    kept, lines = _without_empty(headers, lines)
+    grids = _folded(f"{title}, {counted}", kept[0], kept[1:], lines)
+    return (*grids[:-1], replace(grids[-1], notes=(*flagged, *null)))
 
 
 def name_of(table: Table) -> str:
@@ -155,15 +163,12 @@ def _line(label: str, row: Row, number: Numbers) -> tuple[str, ...]:
     )
 
 
-def _without_empty(grid: Grid) -> Grid:
-    """Columns in which no row has anything are dropped."""
-    kept = [
-        i
-        for i in range(len(grid.headers))
-        if i < grid.left or any(not isinstance(line, str) and line[i] not in ("", NOTHING) for line in grid.lines)
-    ]
-    lines = tuple(line if isinstance(line, str) else tuple(line[i] for i in kept) for line in grid.lines)
-    return Grid(grid.title, tuple(grid.headers[i] for i in kept), lines, grid.left, grid.notes)
+def _without_empty(headers: Sequence[str], lines: Sequence[Line]) -> tuple[list[str], list[Line]]:
+    """Columns in which no row has anything are dropped, all but the first two."""
+    rows = [line for line in lines if not isinstance(line, str)]
+    kept = [i for i in range(len(headers)) if i < 2 or any(row[i] not in ("", NOTHING) for row in rows)]
+    narrow: list[Line] = [line if isinstance(line, str) else tuple(line[i] for i in kept) for line in lines]
+    return [headers[i] for i in kept], narrow
 
 
 # -- across tables ----------------------------------------------------------------------------------------------------
@@ -174,7 +179,7 @@ def overview(board: Leaderboard) -> tuple[Grid, ...]:
     main = [t for t in board.tables if not t.variant and any(r.repair == board.baseline for r in t.rows)]
     plain = {(r.backbone, i): r for i, t in enumerate(main) for r in t.rows if r.repair == board.baseline}
     averaged = [i for i, t in enumerate(main) if t.averaged and Numbers(t).unit == "%" and t.higher_is_better]
-    lines: list[tuple[str, ...] | str] = []
+    lines: list[Line] = []
     for section in SECTIONS:
         names = _backbones(main, section)
         if names and section != "model":
@@ -206,7 +211,7 @@ def effects(board: Leaderboard) -> tuple[Grid, ...]:
     """Repairs x tasks on each backbone: paired differences to the baseline."""
     main = [t for t in board.tables if not t.variant and any(r.difference for r in t.rows)]
     changed = {(r.backbone, r.repair, i): r for i, t in enumerate(main) for r in t.rows if r.difference}
-    lines: list[tuple[str, ...] | str] = []
+    lines: list[Line] = []
     for section in SECTIONS:
         for backbone in _backbones(main, section):
             repairs = list(
@@ -239,7 +244,7 @@ def recoveries(board: Leaderboard) -> tuple[Grid, ...]:
         defects = sorted({r.backbone for r in rows.values()})
         repairs = sorted({r.repair for r in rows.values() if r.recovery})
         cost = [_damage_text(rows.get((d, board.baseline)), number) for d in defects]
-        lines: list[tuple[str, ...] | str] = [
+        lines: list[Line] = [
             ("cost of the defect" + (f" ({number.unit})" if number.unit else ""), *cost),
             "",
         ]
@@ -293,9 +298,7 @@ def _header(board: Leaderboard, table: Table) -> str:
     return "\n".join([*words, Numbers(table).short])
 
 
-def _folded(
-    title: str, corner: str, headers: Sequence[str], lines: Sequence[tuple[str, ...] | str]
-) -> tuple[Grid, ...]:
+def _folded(title: str, corner: str, headers: Sequence[str], lines: Sequence[Line]) -> tuple[Grid, ...]:
     """As many grids as it takes for each to fit the width; all repeat the first column."""
     rows = [line for line in lines if not isinstance(line, str)]
     widths = [

@@ -46,7 +46,7 @@ class Numbers:
         if low is None or high is None:
             return NOTHING
         write = self.change if signed else self.value
-        return f"[{write(low)}, {write(high)}]"
+        return f"[{write(low)},{write(high)}]"
 
 
 def _decimals(top: float) -> int:
@@ -75,7 +75,7 @@ def recovery_text(row: Row) -> str:
     value, *ends = (
         f"{round(100 * x)}".replace("-", "−") for x in (found.value, found.ci_low, found.ci_high) if x is not None
     )
-    return f"{value} [{', '.join(ends)}]" if ends else value
+    return f"{value} [{','.join(ends)}]" if ends else value
 
 
 def number_text(value: float | None) -> str:

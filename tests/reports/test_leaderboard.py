@@ -1,0 +1,304 @@
+"""What the leaderboard must say, on records in the shape of the lab suite."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from vitbench.identity import Slot
+from vitbench.records.index import Entry, Loaded
+from vitbench.records.schema import Record
+from vitbench.reports.formats import FORMATS, to_csv, to_json, to_markdown, to_text
+from vitbench.reports.grids import WIDTH, overview
+from vitbench.reports.leaderboard import Leaderboard, Row, Table, build, min_gap, narrowed
+
+LINEAR, DEPTH, NORMS = "linear_segmentation@ridge", "depth@ridge", "token_norms@mad"
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[[], Loaded]) -> Leaderboard:
+    return build(make_lab())
+
+
+def rows(board: Leaderboard, task: str) -> dict[tuple[str, str], Row]:
+    (table,) = [t for t in board.tables if t.task == task]
+    return {(r.backbone, r.repair): r for r in table.rows}
+
+
+# -- order and sections -----------------------------------------------------------------------------------------------
+
+
+def test_controls_stand_below_defects_and_defects_below_models(lab: Leaderboard) -> None:
+    for table in lab.tables:
+        sections = [r.section for r in table.rows]
+        assert sections == sorted(sections, key=["model", "defect", "control"].index)
+        assert {r.backbone for r in table.rows if r.section == "control"} == {
+            "patch_colour",
+            "position_only",
+            "random_vit",
+        }
+
+
+@pytest.mark.parametrize("task", [LINEAR, DEPTH])
+def test_backbones_come_best_first_and_their_baseline_before_its_repairs(lab: Leaderboard, task: str) -> None:
+    (table,) = [t for t in lab.tables if t.task == task]
+    baselines = [r.value for r in table.rows if r.repair == "none" and r.section == "model"]
+    assert baselines == sorted(baselines, reverse=table.higher_is_better)
+    for backbone in {r.backbone for r in table.rows}:
+        assert next(r for r in table.rows if r.backbone == backbone).repair == "none"
+
+
+def test_negative_control_repairs_are_marked(lab: Leaderboard) -> None:
+    found = rows(lab, LINEAR)
+    assert found["lab_ssl", "random_dims"].control
+    assert not found["lab_ssl", "zscore"].control
+    assert "random_dims°" in to_text(lab)
+
+
+def test_names_that_are_not_registered_are_models(scored: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
+    board = build(loaded(scored("timm:my_vit", "none", LINEAR, 50), scored("timm:my_vit", "my_repair", LINEAR, 51)))
+    (table,) = board.tables
+    assert [(r.section, r.control) for r in table.rows] == [("model", False)] * 2
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def test_difference_is_paired_to_the_same_backbone_and_adjusted_over_the_table(lab: Leaderboard) -> None:
+    for row in rows(lab, LINEAR).values():
+        if row.repair == "none":
+            assert row.difference is None
+            continue
+        assert row.difference is not None
+        base = rows(lab, LINEAR)[row.backbone, "none"]
+        assert row.value is not None
+        assert base.value is not None
+        assert row.difference.delta == pytest.approx(row.value - base.value)
+        assert row.p_adjusted is not None
+        assert row.difference.p is not None
+        assert row.p_adjusted >= row.difference.p
+        assert row.mark == ("·" if row.p_adjusted >= 0.05 else "▲" if row.difference.delta > 0 else "▼")
+
+
+def test_a_lower_error_is_marked_as_better(scored: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
+    board = build(loaded(scored("lab_ssl", "none", DEPTH, 0.8), scored("lab_ssl", "zscore", DEPTH, 0.6)))
+    row = rows(board, DEPTH)["lab_ssl", "zscore"]
+    assert row.difference is not None
+    assert row.difference.delta < 0
+    assert row.mark == "▲"
+    assert row.rank == (1, 1)
+
+
+def test_recovery_is_measured_for_defects_only_and_null_for_cheap_ones(lab: Leaderboard) -> None:
+    found = rows(lab, LINEAR)
+    assert found["lab_ssl", "zscore"].recovery is None
+    good, cheap = found["lab_ssl+grid", "zscore"].recovery, found["lab_ssl+outliers", "zscore"].recovery
+    assert good is not None
+    assert good.value is not None
+    assert 0 < good.value < 1
+    assert cheap is not None
+    assert cheap.value is None
+    assert "too little" in cheap.reason
+
+
+def test_planted_defects_do_not_compete_for_ranks(lab: Leaderboard) -> None:
+    found = rows(lab, LINEAR)
+    assert found["lab_ssl+grid", "none"].rank is None
+    assert found["lab_sup", "none"].rank == (1, 1)
+    contenders = [r for r in found.values() if r.section != "defect"]
+    assert found["random_vit", "none"].rank == (len(contenders), len(contenders))
+
+
+def test_points_are_absolute_for_percentages_and_relative_otherwise() -> None:
+    assert (min_gap("%", 80), min_gap("fraction", 0.8), min_gap("m", 0.5)) == (2.0, 0.02, 0.01)
+
+
+def test_seeds_are_taken_together(scored: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
+    records = [
+        scored("lab_ssl", r, LINEAR, v + s, seed=s) for r, v in (("none", 50), ("zscore", 52)) for s in (0, 1, 2)
+    ]
+    (table,) = build(loaded(*records)).tables
+    assert [(r.repair, r.seeds, r.incomplete) for r in table.rows] == [("none", 3, False), ("zscore", 3, False)]
+    (single,) = build(loaded(records[0])).tables
+    assert table.rows[0].value != single.rows[0].value
+
+
+def test_a_seed_that_failed_makes_its_cell_incomplete_and_pairs_over_the_common_ones(
+    scored: Callable[..., Record], absent: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    records = [scored("lab_ssl", "none", LINEAR, 50, seed=s) for s in (0, 1)]
+    records += [
+        scored("lab_ssl", "zscore", LINEAR, 55, seed=0),
+        absent("lab_ssl", "zscore", LINEAR, "oom", "memory", seed=1),
+    ]
+    board = build(loaded(*records))
+    row = rows(board, LINEAR)["lab_ssl", "zscore"]
+    assert row.incomplete
+    assert row.difference is not None
+    alone = build(loaded(records[0], records[2]))
+    other = rows(alone, LINEAR)["lab_ssl", "zscore"].difference
+    assert other is not None
+    assert row.difference.delta == other.delta
+    assert "zscore*" in to_text(board)
+
+
+def test_other_protocol_versions_never_share_a_table(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    old = scored("lab_sup", "none", LINEAR, 60, version=1)
+    new = [scored(b, "none", LINEAR, 50, version=2) for b in ("lab_ssl", "lab_mae")]
+    board = build(loaded(old, *new))
+    assert [(t.variant, {r.backbone for r in t.rows}) for t in board.tables] == [
+        (0, {"lab_ssl", "lab_mae"}),
+        (1, {"lab_sup"}),
+    ]
+    assert "other version or images" in to_text(board)
+
+
+# -- what is missing --------------------------------------------------------------------------------------------------
+
+
+def test_cells_without_a_number_are_listed_with_the_reason_and_enter_no_mean(
+    scored: Callable[..., Record], absent: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    records = [
+        scored(b, "none", t, 50) for b in ("lab_ssl", "lab_sup") for t in (LINEAR, "knn_segmentation@hummingbird")
+    ]
+    records.append(scored("lab_mae", "none", LINEAR, 40))
+    records.append(absent("lab_mae", "none", "knn_segmentation@hummingbird", "failed", "ValueError: boom"))
+    board = build(loaded(*records))
+    (grid,) = overview(board)
+    means = {line[0]: line[-1] for line in grid.lines if not isinstance(line, str)}
+    assert means["lab_mae"] == "–"
+    assert float(means["lab_ssl"]) == pytest.approx(50, abs=4)
+    assert "ValueError: boom" in to_text(board)
+
+
+def test_defects_probes_and_errors_enter_no_mean(lab: Leaderboard) -> None:
+    (grid,) = overview(lab)
+    means = {line[0]: line[-1] for line in grid.lines if not isinstance(line, str)}
+    assert means["lab_ssl+grid"] == "–"
+    percent = [t for t in lab.tables if t.unit == "%" and t.higher_is_better]
+    found = [
+        r.value
+        for t in percent
+        for r in t.rows
+        if (r.backbone, r.repair) == ("lab_ssl", "none") and r.value is not None
+    ]
+    assert float(means["lab_ssl"]) == pytest.approx(sum(found) / len(found), abs=0.06)
+
+
+def test_planned_cells_without_a_record_are_not_run(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    have = scored("lab_ssl", "none", LINEAR, 50)
+    board = build(loaded(have), planned=[have.slot, Slot("lab_sup", "none", LINEAR, "scenes", 0)])
+    assert [(m.slot.backbone, m.status) for m in board.missing] == [("lab_sup", "not run")]
+
+
+def test_a_null_headline_is_shown_as_such(scored: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
+    whole = scored("lab_ssl", "zscore", LINEAR, 50)
+    metric = whole.metrics["miou"].model_copy(
+        update={"value": None, "ci_low": None, "ci_high": None, "note": "no class seen"}
+    )
+    null = whole.model_copy(update={"metrics": {"miou": metric}, "draws": {}})
+    board = build(loaded(scored("lab_ssl", "none", LINEAR, 50), null))
+    row = rows(board, LINEAR)["lab_ssl", "zscore"]
+    assert (row.value, row.mark, row.rank) == (None, "", None)
+    for write in FORMATS.values():
+        assert "no class seen" in write(board)
+
+
+def test_one_record_and_no_records_are_boards_too(scored: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
+    for board in (build(loaded(scored("lab_ssl", "none", LINEAR, 50))), build(Loaded(()))):
+        for write in FORMATS.values():
+            assert write(board)
+
+
+def test_a_record_without_replicates_has_neither_interval_nor_rank(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    records = [scored("lab_ssl", "none", LINEAR, 50), scored("lab_ssl", "zscore", LINEAR, 52)]
+    bare = [r.model_copy(update={"draws": {}}) for r in records]
+    row = rows(build(loaded(*bare)), LINEAR)["lab_ssl", "zscore"]
+    assert row.difference is not None
+    assert (row.difference.p, row.rank, row.mark) == (None, None, "")
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order(make_lab: Callable[[], Loaded], lab: Leaderboard) -> None:
+    entries = list(make_lab().entries)
+    random.Random(0).shuffle(entries)
+    again = build(Loaded(tuple(entries)))
+    for write in FORMATS.values():
+        assert write(again) == write(lab)
+
+
+def test_text_fits_the_terminal(lab: Leaderboard) -> None:
+    assert max(map(len, to_text(lab).splitlines())) <= WIDTH
+    assert len(to_text(lab, tables=False)) < len(to_text(lab)) / 2
+
+
+def test_csv_has_every_row_and_every_missing_cell(lab: Leaderboard) -> None:
+    found = list(csv.DictReader(io.StringIO(to_csv(lab))))
+    assert len(found) == sum(len(t.rows) for t in lab.tables) + len(lab.missing)
+    one = next(r for r in found if (r["task"], r["backbone"], r["repair"]) == (LINEAR, "lab_ssl", "zscore"))
+    row = rows(lab, LINEAR)["lab_ssl", "zscore"]
+    assert float(one["value"]) == pytest.approx(row.value)
+    assert row.difference is not None
+    assert float(one["difference"]) == pytest.approx(row.difference.delta, rel=1e-6)
+    assert {r["status"] for r in found} == {"ok", "not_applicable"}
+
+
+def test_json_is_strict_json_with_all_tables(lab: Leaderboard) -> None:
+    data: dict[str, Any] = json.loads(to_json(lab), parse_constant=lambda c: pytest.fail(c))
+    assert [t["task"] for t in data["tables"]] == [t.task for t in lab.tables]
+
+
+def test_what_records_say_is_text_in_markdown(absent: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
+    text = to_markdown(build(loaded(absent("lab_ssl", "none", LINEAR, "failed", "<script>a|b</script> `x`"))))
+    assert "<script>" not in text
+    assert "a\\|b" in text
+
+
+def test_markdown_tables_have_as_many_cells_as_columns(lab: Leaderboard) -> None:
+    for block in to_markdown(lab).split("\n\n"):
+        lines = [line.replace("\\|", "") for line in block.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
+
+
+def test_narrowing_changes_no_number(lab: Leaderboard) -> None:
+    few = narrowed(lab, lambda backbone, repair, task, dataset: backbone == "lab_ssl+grid" and repair == "zscore")
+    full = {(t.task, r.backbone, r.repair): r for t in lab.tables for r in t.rows}
+    shown: list[tuple[Table, Row]] = [(t, r) for t in few.tables for r in t.rows]
+    assert shown
+    assert all(r == full[t.task, r.backbone, r.repair] for t, r in shown)
+    assert "lab_ssl+grid" in to_text(few)
+
+
+def test_flags_are_explained_below_the_table(scored: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
+    entry = replace(Entry.of(scored("lab_ssl", "none", LINEAR, 50)), flags=("repair_fitted_on_evaluation_data",))
+    text = to_text(build(Loaded((entry,))))
+    assert "lab_ssl†" in text
+    assert "† lab_ssl none: repair_fitted_on_evaluation_data" in text
+
+
+def test_files_that_are_no_records_are_warned_about(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    board = replace(
+        build(loaded(scored("lab_ssl", "none", LINEAR, 50))),
+        problems=tuple(f"x{i}.json is truncated" for i in range(9)),
+    )
+    text = to_text(board)
+    assert "warning: x0.json is truncated" in text
+    assert "and 4 more" in text
