@@ -1,11 +1,11 @@
 # ruff: noqa: ARG002  (the defaults of `Edit` change nothing, so they use nothing)
 """Edits: changes of a ViT's forward, made by planted defects and by repairs, without touching its weights.
 
-A view applies its edits in order at five places. `ViT.edited(edit)` gives a new view on the same module:
+A view applies its edits in order at six places. `ViT.edited(edit)` gives a new view on the same module:
 
     patch embedding, positions, pre-norm -> before_blocks -> block 0 -> after_block(0) -> ... -> final norm -> output
                                                               |- attention(i): softmax of block i
-                                                              |- hidden(i): neurons of its MLP
+                                                              |- normed(i), hidden(i): input and neurons of its MLP
 
 Every field that a view gives is taken after the edits, so norms, blocks and patches show what an edit does.
 """
@@ -75,6 +75,10 @@ class Edit:
         """The residual stream b T c after block i (0-based), which is also what block i + 1 reads."""
         return x
 
+    def normed(self, i: int, x: Tensor, context: EditContext) -> Tensor:
+        """Input b T c of block i's MLP, after the block's norm."""
+        return x
+
     def hidden(self, i: int, h: Tensor, context: EditContext) -> Tensor:
         """Neurons b T hidden of block i's MLP: the input of its last linear map."""
         return h
@@ -120,8 +124,9 @@ def installed(edits: Sequence[Edit], blocks: Sequence[nn.Module], context: EditC
         if edits:
             _edit_stream(stack, edits, blocks, context)
         for edit in edits:
-            if overrides(edit, "hidden"):
-                _edit_neurons(stack, blocks, edit, context)
+            for method in ("normed", "hidden"):
+                if overrides(edit, method):
+                    _edit_mlp(stack, blocks, edit, method, context)
         for i, edit in attention_owners(edits, len(blocks)).items():
             _replace_attention(stack, blocks[i], i, edit, context)
         yield
@@ -154,10 +159,12 @@ def _edit_stream(stack: ExitStack, edits: Sequence[Edit], blocks: Sequence[nn.Mo
             stack.callback(block.register_forward_hook(lambda _module, _args, x, i=i: after(i, x)).remove)
 
 
-def _edit_neurons(stack: ExitStack, blocks: Sequence[nn.Module], edit: Edit, context: EditContext) -> None:
+def _edit_mlp(stack: ExitStack, blocks: Sequence[nn.Module], edit: Edit, method: str, context: EditContext) -> None:
     for i, block in enumerate(blocks):
-        handle = mlp_parts(block).out.register_forward_pre_hook(
-            lambda _module, args, i=i: (edit.hidden(i, args[0], context), *args[1:])
+        parts = mlp_parts(block)
+        place = parts.out if method == "hidden" else parts.module
+        handle = place.register_forward_pre_hook(
+            lambda _module, args, i=i: (getattr(edit, method)(i, args[0], context), *args[1:])
         )
         stack.callback(handle.remove)
 
