@@ -85,7 +85,7 @@ class AttentionParts:
 
     def heads_of(self, x: Tensor) -> Tensor:
         """b n (a d) -> b a n d."""
-        return x.reshape(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+        return x.reshape(*x.shape[:2], x.shape[-1] // self.head_dim, self.head_dim).transpose(1, 2)
 
     def logits(self, x: Tensor, rope: Tensor | None, queries: int | None = None) -> Tensor:
         """Scaled attention logits b a q n from the attention's input, for all queries or the first few."""

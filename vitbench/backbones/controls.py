@@ -73,7 +73,8 @@ class _Stateless(Backbone):
         if kind == "cls":
             return features.mean(dim=(1, 2))
         if kind == "norms":
-            return torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)[:, None]
+            norms: Tensor = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
+            return norms[:, None]
         if kind == "registers":
             return features.new_zeros(len(features), 0, features.shape[-1])
         raise NotApplicableError(f"control {self.card.name!r} has no attention, so no field {kind!r}")
