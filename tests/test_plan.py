@@ -50,7 +50,9 @@ class FakeWorld:
         return identity in self.records
 
 
-def choices(b: str, r: str = "none", t: str = "linear_segmentation,knn_segmentation,depth,pixel_probe,token_norms") -> tuple[Choice, ...]:
+def choices(
+    b: str, r: str = "none", t: str = "linear_segmentation,knn_segmentation,depth,pixel_probe,token_norms"
+) -> tuple[Choice, ...]:
     return choose(None, Filters.parse(b, r, t, "scenes")).choices
 
 
@@ -130,13 +132,16 @@ def test_identity_follows_weights_settings_and_limit_but_not_the_company() -> No
     together = next(c for c in planned("lab_ssl", t="linear_segmentation,depth").cells if c.slot == base.slot)
     assert together.identity == base.identity
     other = planned("lab_ssl", t="depth", weights={"lab_ssl": "1" * 16}).cells[0]
-    limited = make_plan(choose(None, Filters.parse("lab_ssl", "none", "depth", "scenes", limit=9)).choices, FakeWorld()).cells[0]
+    limited = make_plan(
+        choose(None, Filters.parse("lab_ssl", "none", "depth", "scenes", limit=9)).choices, FakeWorld()
+    ).cells[0]
     assert len({base.identity, other.identity, limited.identity}) == 3
     assert base.slot == other.slot == limited.slot
 
 
 def test_a_byte_budget_splits_a_pass_and_refuses_what_cannot_fit() -> None:
-    wanted = choices("lab_ssl", t="linear_segmentation,object_discovery,pixel_probe")
+    tasks = "linear_segmentation,object_discovery,pixel_probe"
+    wanted = choose(None, Filters.parse("lab_ssl", "none", tasks, "scenes", limit=50)).choices
     whole = make_plan(wanted, FakeWorld())
     largest = max(p.bytes for p in whole.passes)
     split = make_plan(wanted, FakeWorld(), budget_bytes=int(largest * 0.7))

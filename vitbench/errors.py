@@ -14,6 +14,7 @@ class VitbenchError(Exception):
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message if not remedy else f"{message} - {remedy}")
+        self.message = message
         self.remedy = remedy
 
 

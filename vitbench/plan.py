@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 
 from vitbench.catalogue.cards import BackboneCard, DatasetCard
 from vitbench.catalogue.fields import GRID_FIELDS, acts_on, parse_field, stored_dtype
-from vitbench.catalogue.resolve import RepairStep, TaskRef, repair_chain
+from vitbench.catalogue.resolve import RepairStep, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.choices import Choice
-from vitbench.errors import UsageError
+from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import Slot, cell_identity, digest
 
 CellStatus = Literal["todo", "cached", "unavailable", "not_applicable"]
@@ -114,7 +114,6 @@ class CellJob:
     status: CellStatus
     reason: str = ""
     remedy: str = ""
-    task: TaskRef | None = None
     maps: tuple[str, ...] = ()
     fits: tuple[tuple[int, str, str], ...] = ()
     stores: dict[str, str] = field(default_factory=dict)  # split -> store
@@ -219,7 +218,10 @@ class _Builder:
         return twin
 
     def _splits(self, choice: Choice, fit: bool) -> dict[str, SplitRef] | _Refused:
-        card = self.world.dataset(choice.dataset)
+        try:
+            card = self.world.dataset(choice.dataset)
+        except UnavailableError as error:
+            return _Refused("unavailable", error.message, error.remedy)
         targets = choice.task.card.targets
         lacking = [t for t in targets if t not in card.targets]
         if lacking:
@@ -278,7 +280,7 @@ class _Builder:
                 self.fits.update({f.id: f for f in sweep.pending_fits if f.id == fit_id})
             self.fits.update({f.id: f for f in sweep.pending_fits if f.id in sweep.edit_fits})
         return CellJob(
-            slot, identity, components, "cached" if cached else "todo", task=choice.task,
+            slot, identity, components, "cached" if cached else "todo",
             maps=tuple(s.text for s in maps), fits=fits, stores=stores, splits=splits,
             fields=needs, backbone=backbone,
         )  # fmt: skip

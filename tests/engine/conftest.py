@@ -37,7 +37,7 @@ class Counting(Backbone):
         self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry
     ) -> dict[str, Tensor]:
         self.images += len(keys)
-        weights = torch.randn(192, 16, generator=torch.Generator().manual_seed(0))
+        weights = torch.randn(192, 16, generator=torch.Generator().manual_seed(0)).to(pixels.dtype)
         patch = patch_pixels(pixels, 8) @ weights
         if self.broken:
             patch = patch * float("nan")

@@ -46,7 +46,9 @@ def test_a_record_tells_value_interval_cost_and_provenance(bench: Any, counting:
     assert record.components["repair"]["fit"] == record.components["data"]["splits"]["train"]
 
 
-def test_tokens_that_are_not_finite_fail_the_cell_with_a_traceback_and_the_rest_goes_on(bench: Any, counting: Any) -> None:
+def test_tokens_that_are_not_finite_fail_the_cell_with_a_traceback_and_the_rest_goes_on(
+    bench: Any, counting: Any
+) -> None:
     plan, summary = bench.run(counting(broken=True), "none", TASKS)
     assert summary.count(plan, "failed") == 3
     records, problems = scan(bench.options.records)
@@ -57,7 +59,9 @@ def test_tokens_that_are_not_finite_fail_the_cell_with_a_traceback_and_the_rest_
     assert {r.status for r in scan(bench.options.records)[0]} == {"ok"}
 
 
-def test_a_task_that_raises_does_not_stop_the_others(bench: Any, counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_raises_does_not_stop_the_others(
+    bench: Any, counting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vitbench.tasks.depth import Depth
 
     def broken(*_: object) -> None:
@@ -88,7 +92,7 @@ def test_a_full_disk_stops_with_one_line_and_keeps_what_is_recorded(
 def test_a_records_folder_that_cannot_be_written_is_one_line(bench: Any, counting: Any) -> None:
     bench.options.records.parent.mkdir(exist_ok=True)
     bench.options.records.write_text("a file where a folder should be")
-    with pytest.raises(RecordError, match="not writable.*--records"):
+    with pytest.raises(RecordError, match=r"not writable.*--records"):
         bench.run(counting(), "none", "depth")
 
 
@@ -98,7 +102,9 @@ def test_not_applicable_cells_are_records_with_the_reason(bench: Any, counting: 
     assert (record.status, "does not act on" in record.reason) == ("not_applicable", True)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(bench: Any, counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    bench: Any, counting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vitbench.tasks.depth import Depth
 
     def stop(*_: object) -> None:
@@ -116,4 +122,4 @@ def test_an_interrupted_run_goes_on_where_it_stopped(bench: Any, counting: Any, 
 def test_records_hold_no_nan_and_are_complete_json(bench: Any, counting: Any) -> None:
     bench.run(counting(), "none,zscore", TASKS)
     for path in Path(bench.options.records).rglob("*.json"):
-        json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in {path}"))
+        json.loads(path.read_text(), parse_constant=pytest.fail)

@@ -18,6 +18,8 @@ app = typer.Typer(
 
 
 def _mount() -> None:
+    if app.registered_commands:
+        return
     from vitbench.cli.accept import accept
     from vitbench.cli.cache import cache
     from vitbench.cli.doctor import doctor

@@ -18,6 +18,7 @@ def plan(
     cache_budget: o.CacheBudget = None, cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
 ) -> None:  # fmt: skip
     """Show passes, fits and cells without running anything."""
+    from vitbench.cli.run import missing
     from vitbench.engine.options import parse_bytes
     from vitbench.engine.workspace import Workspace
     from vitbench.plan import make_plan
@@ -42,9 +43,8 @@ def plan(
     images = {(p.backbone, p.edit, p.split.dataset, p.split.split): p.split.images for p in made.passes}
     if made.passes:
         print(f"forwards per image: {made.forwards / sum(images.values()):.2f} (per backbone and split)")
-    for reason in sorted({f"{c.status.replace('_', ' ')}: {c.slot.backbone} / {c.slot.repair}: {c.reason}"
-                          for c in made.with_status("unavailable", "not_applicable")}):  # fmt: skip
-        print(f"  {reason}")
+    for line in sorted({missing(c) for c in made.with_status("unavailable", "not_applicable")}):
+        print(f"  {line}")
     if cells:
         for c in made.cells:
             print(

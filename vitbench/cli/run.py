@@ -76,10 +76,8 @@ def _report(plan: Plan, summary: Summary) -> None:
     for cell in bad[:20]:
         outcome = summary.outcomes[cell.id]
         print(f"{outcome.status}: {describe(cell)}: {outcome.message}", file=sys.stderr)
-    for reason in sorted(
-        {f"unavailable: {c.slot.backbone} on {c.slot.dataset}: {c.reason}" for c in plan.with_status("unavailable")}
-    ):
-        print(reason, file=sys.stderr)
+    for line in sorted({missing(c) for c in plan.with_status("unavailable")}):
+        print(line, file=sys.stderr)
     counts = {
         "ok": summary.count(plan, "ok"), "cached": len(plan.with_status("cached")),
         "failed": sum(summary.count(plan, s) for s in ("failed", "oom", "timeout")),
@@ -94,3 +92,9 @@ def describe(cell: CellJob) -> str:
     """`backbone / repair / task / dataset` of a cell."""
     slot = cell.slot
     return f"{slot.backbone} / {slot.repair} / {slot.task} / {slot.dataset}"
+
+
+def missing(cell: CellJob) -> str:
+    """Why a cell cannot run, with the remedy."""
+    remedy = f" - {cell.remedy}" if cell.remedy else ""
+    return f"{cell.status.replace('_', ' ')}: {cell.slot.backbone} on {cell.slot.dataset}: {cell.reason}{remedy}"

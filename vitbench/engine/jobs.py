@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue import TASKS
+from vitbench.catalogue.resolve import TaskRef, expand_tasks
+from vitbench.data.load import describe_dataset
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.streams import MappedStream, Samples, StoreFitContext
@@ -140,11 +142,9 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         done = find(options.records, job.slot, job.identity)
         if done is not None and done.status == "ok":
             return Outcome("ok", "already there")
-        assert job.task is not None  # planned cells have a task
-        card = job.task.card
-        task = TASKS.load(card.name)(job.task.settings)
-        from vitbench.data.load import describe_dataset
-
+        [ref] = expand_tasks(job.slot.task)
+        card = ref.card
+        task = TASKS.load(card.name)(ref.settings)
         context = TaskContext(describe_dataset(job.slot.dataset, options.data_root), job.slot.seed)
         maps = bench.maps(job.maps, job.fits)
         streams = {
@@ -163,7 +163,7 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         flags = {**task.flags(head, rows), **_fit_flags(job)}
         record = Record.ok(
             slot=job.slot, identity=job.identity, components=job.components, headline=card.headline, metrics=metrics,
-            keep_draws=card.secondary, cost=cost, provenance=_provenance(job, bench), flags=flags,
+            keep_draws=card.secondary, cost=cost, provenance=_provenance(ref, bench), flags=flags,
         )  # fmt: skip
         write(options.records, record, rows)
     value = record.metrics[card.headline].value
@@ -208,13 +208,12 @@ def _fit_flags(job: CellJob) -> dict[str, Any]:
     return {}
 
 
-def _provenance(job: CellJob, bench: Workbench) -> dict[str, Any]:
+def _provenance(ref: TaskRef, bench: Workbench) -> dict[str, Any]:
     device = str(bench.device)
     driver = torch.version.cuda or "" if bench.device.type == "cuda" else ""
     if bench.device.type == "cuda":
         device = torch.cuda.get_device_name(bench.device)
-    settings = asdict(job.task.settings) if job.task else {}
-    return provenance.collect(list(bench.options.command), settings, device, driver)
+    return provenance.collect(list(bench.options.command), asdict(ref.settings), device, driver)
 
 
 def _lock(options: RunOptions, name: str) -> FileLock:

@@ -45,7 +45,7 @@ class Workspace:
         try:
             return fetch_weights(card)
         except UnavailableError as error:
-            return replace(state, status="unavailable", reason=str(error), remedy=error.remedy)
+            return replace(state, status="unavailable", reason=error.message, remedy=error.remedy)
 
     def dataset(self, name: str) -> DatasetCard:
         if name not in self._datasets:
@@ -61,7 +61,7 @@ class Workspace:
                 )
                 self._splits[key] = SplitState(images, found)
             except UnavailableError as error:
-                self._splits[key] = SplitState(0, "", str(error), error.remedy)
+                self._splits[key] = SplitState(0, "", error.message, error.remedy)
         return self._splits[key]
 
     def stored_fields(self, store: str) -> frozenset[str]:
