@@ -99,7 +99,7 @@ class MaskedImages(Objective):
 class StylePairs(Objective):
     """Self-supervision by style pairs: no label is read, but the generator's second style is.
 
-    The student sees one style with a third of its patches dropped. Its patch tokens predict (1) colour-free HOG
+    The student sees one style with half of its patches dropped. Its patch tokens predict (1) colour-free HOG
     features of the *other* style at three window sizes and (2) which of 1,024 teacher tokens of the other style lies
     at their place (InfoNCE, T 0.2); (3) its CLS predicts which teacher CLS of the batch shows the same scene. The
     teacher is a moving average of the student and sees the whole crop. HOG as a target: Wei et al. 2022 (MaskFeat,
@@ -120,7 +120,7 @@ class StylePairs(Objective):
     def loss(self, student: Eva, crops: Crops) -> Tensor:
         grid = crops.first.shape[-1] // PATCH_PX
         batch = len(crops.first)
-        keep = torch.rand(batch, grid * grid).argsort(1)[:, : round(0.67 * grid * grid)]
+        keep = torch.rand(batch, grid * grid).argsort(1)[:, : round(0.5 * grid * grid)]
         tokens = encode(student, crops.first, keep)
         patches = tokens[:, self.prefix :]
         with torch.no_grad():

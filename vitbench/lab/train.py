@@ -35,7 +35,7 @@ class Recipe:
 
     objective: type[Objective]
     registers: int = 0
-    steps: int = 2400
+    steps: int = 1300
     sides: tuple[int, ...] = (64, 80, 96)  # crops in px; the batch shrinks so that a step has as many tokens
     last_sides: tuple[int, ...] = (128, 192)  # in the last part of the training
     last_part: float = 0.15
@@ -48,7 +48,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "lab_ssl": Recipe(StylePairs),
     "lab_ssl_reg4": Recipe(StylePairs, registers=4),
-    "lab_sup": Recipe(Supervised, steps=1000),
+    "lab_sup": Recipe(Supervised, steps=700),
     "lab_mae": Recipe(MaskedImages, sides=(96, 128)),
 }
 
@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, log and checkpoint")
     parser.add_argument("--save-steps", type=int, nargs="*", default=[], help="also export the weights at these steps")
-    parser.add_argument("--scenes", type=int, default=4000, help="scenes in the pool")
+    parser.add_argument("--scenes", type=int, default=2000, help="scenes in the pool")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--probe-seconds", type=float, default=240, help="between probes; 0: none")
