@@ -43,8 +43,9 @@ def plan(
     images = {(p.backbone, p.edit, p.split.dataset, p.split.split): p.split.images for p in made.passes}
     if made.passes:
         print(f"forwards per image: {made.forwards / sum(images.values()):.2f} (per backbone and split)")
-    for line in sorted({missing(c) for c in made.with_status("unavailable", "not_applicable")}):
-        print(f"  {line}")
+    refused = Counter(missing(c) for c in made.with_status("unavailable", "not_applicable"))
+    for line, count in sorted(refused.items()):
+        print(f"  {line}" + (f" ({count} cells)" if count > 1 else ""))
     if cells:
         for c in made.cells:
             print(

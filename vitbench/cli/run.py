@@ -95,6 +95,8 @@ def describe(cell: CellJob) -> str:
 
 
 def missing(cell: CellJob) -> str:
-    """Why a cell cannot run, with the remedy."""
+    """Why a cell cannot run, with the remedy; the same words for all cells of one cause."""
+    if cell.status == "not_applicable":
+        return f"not applicable: {cell.slot.repair}: {cell.reason}"
     remedy = f" - {cell.remedy}" if cell.remedy else ""
-    return f"{cell.status.replace('_', ' ')}: {cell.slot.backbone} on {cell.slot.dataset}: {cell.reason}{remedy}"
+    return f"unavailable: {cell.slot.backbone} on {cell.slot.dataset}: {cell.reason}{remedy}"
