@@ -22,11 +22,16 @@ def class_count(stream: TokenStream, context: TaskContext) -> int:
     largest = -1
     for batch in stream:
         for target in batch.targets:
-            labels = np.asarray(target["segmentation"])
-            largest = max(largest, int(labels[labels != ignore].max(initial=-1)))
+            largest = max(largest, largest_label(target["segmentation"], ignore))
     if largest < 0:
         raise DataError(f"no pixel of the {stream.split} split has a class", "check the masks")
     return largest + 1
+
+
+def largest_label(labels: Any, ignore_index: int) -> int:
+    """The largest class of a label map; -1 where all is void."""
+    values = np.asarray(labels).astype(np.int64, copy=False)
+    return int(values[values != ignore_index].max(initial=-1))
 
 
 def cells(view: npt.NDArray[Any], patch_px: int) -> npt.NDArray[Any]:
@@ -45,11 +50,12 @@ def soft_labels(
     cut = cells(view, patch_px).astype(np.int64)
     h, w, area = cut.shape
     void = cut == ignore_index
-    cut[void] = n_classes
-    if cut.size and (int(cut.max()) > n_classes or int(cut.min()) < 0):
+    cut[void] = 0
+    if cut.size and not (int(cut.min()) >= 0 and int(cut.max()) < n_classes):
         raise DataError(
             f"label {int(cut.max())} is outside the {n_classes} classes", "name all classes of the data set"
         )
+    cut[void] = n_classes
     flat = cut + (np.arange(h * w) * (n_classes + 1)).reshape(h, w, 1)
     histogram = np.bincount(flat.ravel(), minlength=h * w * (n_classes + 1)).reshape(h, w, n_classes + 1)
     counts = histogram[..., :n_classes].astype(np.float32)

@@ -9,7 +9,7 @@ from torch import Tensor
 from vitbench.errors import DataError
 from vitbench.metrics.segmentation import class_counts, confusion, patch_counts
 from vitbench.tasks.base import Batch, TaskContext
-from vitbench.tasks.patch_labels import placed_labels, soft_labels
+from vitbench.tasks.patch_labels import largest_label, placed_labels, soft_labels
 
 Ints = npt.NDArray[np.integer]
 
@@ -20,7 +20,7 @@ def image_confusion(
     """Confusion of one image over `n_classes`, or more where an undeclared class turns up. Errors name the image."""
     ignore = context.dataset.ignore_index
     if not context.dataset.classes:
-        n_classes = max(n_classes, int(label[label != ignore].max(initial=-1)) + 1)
+        n_classes = max(n_classes, largest_label(label, ignore) + 1)
     try:
         return confusion(predicted, label, n_classes, ignore)
     except DataError as error:
@@ -31,7 +31,7 @@ def token_stats(batch: Batch, i: int, scores: Tensor, context: TaskContext) -> d
     """Tokens of image i that are right; scores h w k. Ties of the majority go to the lowest class."""
     geometry, ignore = batch.tokens.geometry, context.dataset.ignore_index
     view = placed_labels(geometry, i, batch.targets[i]["segmentation"], ignore)
-    n_classes = max(scores.shape[-1], int(view[view != ignore].max(initial=-1)) + 1)
+    n_classes = max(scores.shape[-1], largest_label(view, ignore) + 1)
     soft, share = soft_labels(view, geometry.patch_px, n_classes, ignore)
     flagged = np.zeros(share.shape, dtype=bool)
     if "flags" in batch.tokens:

@@ -1,0 +1,66 @@
+"""Nearest neighbours and votes against brute force and DINO's own evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from vitbench.heads.knn import Neighbours, attention_vote, exponential_vote, unit
+
+
+def test_search_is_exact():
+    generator = torch.Generator().manual_seed(0)
+    memory, queries = (unit(torch.randn(n, 16, generator=generator)) for n in (700, 90))
+    values, indices = Neighbours(memory).search(queries, 9)
+    _, expected = (
+        NearestNeighbors(n_neighbors=9, metric="cosine", algorithm="brute")
+        .fit(memory.numpy())
+        .kneighbors(queries.numpy())
+    )
+    assert np.array_equal(indices.numpy(), expected)
+    torch.testing.assert_close(values, (queries @ memory.T).gather(1, indices))
+
+
+def test_the_accelerator_path_finds_the_same():
+    generator = torch.Generator().manual_seed(1)
+    memory, queries = (unit(torch.randn(n, 8, generator=generator)) for n in (200, 50))
+    flat = Neighbours(memory)
+    product = Neighbours(memory)
+    product._index = None
+    assert torch.equal(flat.search(queries, 5)[1], product.search(queries, 5)[1])
+
+
+def test_k_is_cut_to_the_memory():
+    memory = unit(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)))
+    assert Neighbours(memory).search(memory, 20)[1].shape == (3, 3)
+
+
+def test_memory_equal_to_query_finds_itself():
+    x = unit(torch.randn(40, 12, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(Neighbours(x).search(x, 1)[1][:, 0], torch.arange(40))
+
+
+@pytest.mark.parametrize("k", [10, 20])
+def test_votes_equal_dino(shared: Path, k: int):
+    golden = np.load(shared / "golden" / "dino_knn.npz")
+    x = unit(torch.from_numpy(golden["cls_f16"].astype(np.float32)))
+    labels = torch.from_numpy(golden["labels"].astype(np.int64))
+    train, test = golden["train_index"], golden["test_index"]
+    similarities, indices = Neighbours(x[train]).search(x[test], k)
+    votes = exponential_vote(similarities, labels[train][indices], int(golden["num_classes"]), 0.07)
+    np.testing.assert_allclose(votes, golden[f"k{k}_T0.07__votes"], rtol=1e-5, atol=1e-3)
+    assert np.array_equal(votes.argmax(1), golden[f"k{k}_T0.07__pred"])
+
+
+def test_attention_is_a_softmax_over_the_neighbours():
+    similarities, labels = torch.tensor([[0.9, 0.5]]), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    expected = np.exp([0.9 / 0.1, 0.5 / 0.1])
+    np.testing.assert_allclose(attention_vote(similarities, labels, 0.1)[0], expected / expected.sum(), rtol=1e-6)
+
+
+def test_a_zero_vector_stays_finite():
+    assert torch.equal(unit(torch.zeros(2, 3)), torch.zeros(2, 3))

@@ -1,0 +1,70 @@
+"""Depth metrics against the original toolbox and against plain formulas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitbench.metrics.depth import MEASURES, NAMES, eigen_crop, image_metrics
+from vitbench.records.rows import Rows
+
+TOOLBOX = {"d1": "a1", "d2": "a2", "d3": "a3", "log10": "log_10"}
+
+
+def test_equals_the_monocular_depth_toolbox(shared: Path):
+    golden = np.load(shared / "golden" / "depth_metrics.npz")
+    names = list(golden["metric_names"])
+    crop = eigen_crop(480, 640)
+    y0, y1, x0, x1 = golden["nyu_eigen__crop_y0y1x0x1"]
+    assert crop.sum() == crop[y0:y1, x0:x1].sum() == (y1 - y0) * (x1 - x0)
+    images = []
+    for i in range(3):
+        depth = golden["nyu_eigen__gt_u16"][i] / 1000.0
+        valid = crop & (depth > 1e-3) & (depth < 10)
+        images.append(image_metrics(golden["nyu_eigen__pred_f16"][i].astype(np.float32), depth, valid))
+        assert images[-1]["n_pixels"] == golden["nyu_eigen__n_valid"][i]
+    assert images[2]["n"] == 0
+    rows = Rows(("0", "1", "2"), ("0", "1", "2"), {k: np.array([im[k] for im in images]) for k in images[0]})
+    for measure in MEASURES:
+        column = names.index(TOOLBOX.get(measure.name, measure.name))
+        scale = 100 if measure.unit == "%" else 1
+        assert measure.value(rows.sums(), {}) == pytest.approx(scale * golden["nyu_eigen__mean"][column], abs=1e-5)
+
+
+def test_rmse_is_a_mean_over_images_not_one_root_over_all_pixels():
+    near = image_metrics(np.full(4, 2.0), np.full(4, 1.0), np.ones(4, bool))
+    far = image_metrics(np.full(4, 4.0), np.full(4, 1.0), np.ones(4, bool))
+    rows = Rows(("a", "b"), ("a", "b"), {k: np.array([near[k], far[k]]) for k in near})
+    rmse = next(m for m in MEASURES if m.name == "rmse").value(rows.sums(), {})
+    assert rmse == pytest.approx((1 + 3) / 2)
+    assert rmse < np.sqrt((1 + 9) / 2)
+
+
+def test_formulas_against_pixel_loops():
+    rng = np.random.default_rng(0)
+    p, g, valid = rng.uniform(0.5, 5, 50), rng.uniform(0.5, 5, 50), rng.random(50) < 0.7
+    found = image_metrics(p, g, valid)
+    pairs = [(a, b) for a, b, v in zip(p, g, valid, strict=True) if v]
+    n = len(pairs)
+    errors = [np.log(a) - np.log(b) for a, b in pairs]
+    assert found["d2"] == pytest.approx(100 * sum(max(a / b, b / a) < 1.5625 for a, b in pairs) / n)
+    assert found["abs_rel"] == pytest.approx(sum(abs(a - b) / b for a, b in pairs) / n)
+    assert found["sq_rel"] == pytest.approx(sum((a - b) ** 2 / b for a, b in pairs) / n)
+    assert found["log10"] == pytest.approx(sum(abs(np.log10(a) - np.log10(b)) for a, b in pairs) / n)
+    assert found["rmse_log"] == pytest.approx(np.sqrt(sum(e * e for e in errors) / n))
+    assert found["silog"] == pytest.approx(100 * np.sqrt(sum(e * e for e in errors) / n - (sum(errors) / n) ** 2))
+
+
+def test_a_global_scale_does_not_change_silog():
+    rng = np.random.default_rng(0)
+    g, p, valid = rng.uniform(1, 5, 30), rng.uniform(1, 5, 30), np.ones(30, bool)
+    assert image_metrics(3 * p, g, valid)["silog"] == pytest.approx(image_metrics(p, g, valid)["silog"])
+
+
+def test_no_valid_pixel_at_all_is_undefined_and_silent():
+    empty = image_metrics(np.ones(3), np.ones(3), np.zeros(3, bool))
+    rows = Rows(("a",), ("a",), {k: np.array([v]) for k, v in empty.items()})
+    assert {m.name for m in MEASURES} == set(NAMES)
+    assert all(np.isnan(m.value(rows.sums(), {})) for m in MEASURES)

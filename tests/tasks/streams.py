@@ -1,0 +1,124 @@
+"""A token stream in memory, with made-up scenes whose tokens carry what the tasks ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitbench.catalogue.cards import DatasetCard
+from vitbench.tasks.base import Batch, TaskContext
+from vitbench.tokens.geometry import Geometry, Placement
+from vitbench.tokens.types import Tokens
+
+
+@dataclass
+class MemoryStream:
+    """Ready batches, in order."""
+
+    batches: list[Batch]
+    split: str = "val"
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(k for b in self.batches for k in b.tokens.keys)
+
+
+def whole(hw: tuple[int, int], patch_px: int) -> Placement:
+    """The image as it is, padded to a multiple of the patch."""
+    return Placement(hw, (-(-hw[0] // patch_px) * patch_px, -(-hw[1] // patch_px) * patch_px), hw)
+
+
+def batch(fields: dict[str, Tensor], targets: list[dict[str, Any]], patch_px: int = 4, prefix: str = "im") -> Batch:
+    """A batch of `whole` views; targets give `image_hw`."""
+    placements = tuple(whole(t["image_hw"], patch_px) for t in targets)
+    h, w = placements[0].view_hw
+    keys = tuple(f"{prefix}{i}" for i in range(len(targets)))
+    return Batch(Tokens(fields, Geometry(patch_px, (h // patch_px, w // patch_px), placements), keys), targets)
+
+
+def context(classes: int = 0, objects: tuple[int, ...] = (), labels: int = 0, seed: int = 0) -> TaskContext:
+    """A data set with that many classes (0: not declared)."""
+    card = DatasetCard(
+        "made_up", None, "", {}, (), tuple(map(str, range(classes))), objects, tuple(map(str, range(labels)))
+    )
+    return TaskContext(card, seed)
+
+
+def scene(rng: np.random.Generator, hw: tuple[int, int], n_classes: int) -> dict[str, Any]:
+    """Two backgrounds split at a random column, a rectangle of an object class, void around it, and a depth ramp."""
+    h, w = hw
+    labels = np.zeros(hw, np.uint8)
+    labels[:, int(rng.integers(w // 4, 3 * w // 4)) :] = 1
+    y, x = int(rng.integers(0, h // 2)), int(rng.integers(0, w // 2))
+    hh, ww = int(rng.integers(h // 4, h // 2)), int(rng.integers(w // 4, w // 2))
+    kind = int(rng.integers(2, n_classes))
+    labels[max(y - 1, 0) : y + hh + 1, max(x - 1, 0) : x + ww + 1] = 255
+    labels[y : y + hh, x : x + ww] = kind
+    depth = np.linspace(8, 2, h, dtype=np.float32)[:, None].repeat(w, 1)
+    depth[labels == kind] = 1.0 + kind / 4
+    depth[0] = 0
+    return {
+        "segmentation": labels,
+        "depth": depth,
+        "boxes": np.array([[x, y, x + ww, y + hh]], np.float32),
+        "label": kind - 2,
+        "image_hw": hw,
+    }
+
+
+def scenes_stream(
+    images: int, split: str, seed: int, hw: tuple[int, int] = (32, 40), patch_px: int = 4, channels: int = 24,
+    n_classes: int = 6, noise: float = 0.3, batch_size: int = 8,
+) -> MemoryStream:  # fmt: skip
+    """Tokens = random projection of what the cell shows (classes, depth, position, colour), plus noise; all fields."""
+    projection = np.random.default_rng(99).normal(size=(n_classes + 4, channels)).astype(np.float32)
+    batches = []
+    for start in range(0, images, batch_size):
+        # A generator per image, so that the batch size does not change the scenes.
+        rngs = [np.random.default_rng([seed, len(split), i]) for i in range(start, min(start + batch_size, images))]
+        targets = [scene(rng, hw, n_classes) for rng in rngs]
+        made = [_fields(t, r, projection, patch_px, n_classes, noise) for t, r in zip(targets, rngs, strict=True)]
+        fields = {name: torch.from_numpy(np.stack([m[name] for m in made])) for name in made[0]}
+        part = batch(fields, targets, patch_px)
+        keys = tuple(f"{split}-{start + i}" for i in range(len(targets)))
+        batches.append(Batch(Tokens(part.tokens.fields, part.tokens.geometry, keys), targets))
+    return MemoryStream(batches, split)
+
+
+def _fields(
+    target: dict[str, Any], rng: np.random.Generator, projection: Any, patch_px: int, n_classes: int, noise: float
+) -> dict[str, Any]:
+    labels = target["segmentation"]
+    h, w = labels.shape[0] // patch_px, labels.shape[1] // patch_px
+    cut = labels.reshape(h, patch_px, w, patch_px).transpose(0, 2, 1, 3).reshape(h, w, -1)
+    shown = [(cut == c).mean(-1) for c in range(n_classes)]
+    depth = target["depth"].reshape(h, patch_px, w, patch_px).mean((1, 3)) / 8
+    grid = np.mgrid[0:h, 0:w] / max(h, w)
+    pixels = rng.integers(0, 256, (h, w, 3 * patch_px**2)).astype(np.uint8)
+    known = np.stack([*shown, depth, *grid, pixels.mean(-1) / 255], axis=-1).astype(np.float32)
+    tokens = known @ projection + noise * rng.normal(size=(h, w, projection.shape[1])).astype(np.float32)
+    norms = np.stack([np.linalg.norm(tokens, axis=-1) * (1 + block) for block in range(3)])
+    norms[-1, 0, 0] *= 20
+    flags = np.zeros((h, w), bool)
+    flags[0, 0] = True
+    foreground = (cut == target["label"] + 2).mean(-1) > 0.5
+    keys = np.where(foreground[..., None], 1.0, -0.3) * np.ones(projection.shape[1])
+    return {
+        "patch": tokens.astype(np.float32),
+        "key": (keys + 0.2 * rng.normal(size=keys.shape)).astype(np.float32),
+        "cls": (projection[target["label"]] + noise * 2 * rng.normal(size=projection.shape[1])).astype(np.float32),
+        "norms": norms.astype(np.float32),
+        "pixels": pixels,
+        "flags": flags,
+    }

@@ -1,0 +1,127 @@
+"""LOST against its released code and against a slow, obvious restatement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitbench.catalogue.tasks.discovery import LostSettings
+from vitbench.errors import TokensError
+from vitbench.metrics import measures
+from vitbench.tasks.lost import lost_boxes, seed_component_box
+from vitbench.tasks.object_discovery import ObjectDiscovery, lost_field
+
+from .streams import MemoryStream, batch, context
+
+PATCH = 16
+
+
+def slow_lost(keys: np.ndarray, hw: tuple[int, int], k: int, bias: float) -> tuple[list[int], int, bool]:
+    n = hw[0] * hw[1]
+    gram = [[float(keys[i] @ keys[j]) + bias for j in range(n)] for i in range(n)]
+    degree = [sum(gram[i][j] > 0 for j in range(n) if j != i) for i in range(n)]
+    order = sorted(range(n), key=lambda i: (degree[i], i))
+    seed = order[0]
+    similar = [p for p in order[:k] if gram[seed][p] > 0]
+    mask = {j for j in range(n) if sum(gram[s][j] for s in similar) > 0}
+    if seed not in mask:
+        return [seed % hw[1], seed // hw[1], seed % hw[1] + 1, seed // hw[1] + 1], seed, True
+    component, todo = set(), [seed]
+    while todo:
+        cell = todo.pop()
+        if cell in component or cell not in mask:
+            continue
+        component.add(cell)
+        row, col = divmod(cell, hw[1])
+        todo += [r * hw[1] + c for r, c in ((row - 1, col), (row + 1, col), (row, col - 1), (row, col + 1))
+                 if 0 <= r < hw[0] and 0 <= c < hw[1]]  # fmt: skip
+    rows, cols = [c // hw[1] for c in component], [c % hw[1] for c in component]
+    return [min(cols), min(rows), max(cols) + 1, max(rows) + 1], seed, False
+
+
+@pytest.mark.parametrize("case", ["raw_k100", "centred_k100"])
+def test_boxes_and_seeds_equal_the_released_code(shared: Path, case: str):
+    golden = np.load(shared / "golden" / "lost.npz")
+    for i, ((h, w), (height, width)) in enumerate(zip(golden["dims"], golden["image_sizes"], strict=True)):
+        keys = golden["keys_int8"][golden["offsets"][i] : golden["offsets"][i + 1]].astype(np.int64)
+        if case.startswith("centred"):
+            keys = keys - np.rint(keys.mean(0)).astype(np.int64)
+        grid = torch.from_numpy(keys.astype(np.float32) * golden["key_scale"]).reshape(1, h, w, -1)
+        made = batch({"key": grid}, [{"image_hw": (int(height), int(width))}], PATCH)
+        found = lost_boxes(grid, k=100)
+        assert found.seeds[0] == golden[f"{case}__seeds_stable"][i]
+        assert np.array_equal(made.tokens.geometry.to_pixels(0, found.boxes)[0], golden[f"{case}__boxes_stable"][i])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.integers(1, 30), st.integers(-12, 12))
+def test_equals_the_slow_restatement(seed: int, h: int, w: int, k: int, bias: int):
+    rng = np.random.default_rng(seed)
+    keys = rng.integers(-3, 4, (2, h * w, 3)).astype(np.float32)  # whole numbers: many ties, exact sums
+    found = lost_boxes(torch.from_numpy(keys).reshape(2, h, w, 3), k, float(bias))
+    for i in range(2):
+        box, first, outside = slow_lost(keys[i], (h, w), k, bias)
+        assert (found.boxes[i].tolist(), found.seeds[i], found.outside[i]) == (box, first, outside)
+
+
+def test_a_block_of_similar_patches_gives_its_exact_box():
+    keys = torch.full((1, 8, 10, 2), -1.0)
+    keys[..., 1] = 0.0
+    keys[0, 2:5, 3:9, 0] = 1.0
+    assert lost_boxes(keys).boxes[0].tolist() == [3, 2, 9, 5]
+
+
+def test_an_all_positive_gram_gives_the_whole_image_and_is_flagged():
+    grid = torch.rand(1, 5, 6, 4, generator=torch.Generator().manual_seed(0)) + 0.1
+    made = batch({"key": grid}, [{"image_hw": (20, 22), "boxes": np.array([[2.0, 2, 8, 8]])}], 4)
+    rows = ObjectDiscovery(LostSettings()).measure(None, MemoryStream([made]), context())
+    assert rows.stats["box"].tolist() == [[0, 0, 22, 20]]
+    found = {m.name: float(m.value(rows.sums(), rows.info)) for m in measures("boxes")}
+    assert found["degenerate"] == 100
+    assert found["CorLoc"] == found["CorLoc_whole_image"] == 0
+
+
+def test_centring_takes_the_common_component_away():
+    keys = torch.full((1, 6, 6, 2), 0.0)
+    keys[0, 1:3, 1:4, 0] = 1.0
+    shifted = keys + 10
+    assert lost_boxes(shifted).boxes[0].tolist() == [0, 0, 6, 6]
+    assert lost_boxes(shifted, centre=True).boxes[0].tolist() == [1, 1, 4, 3]
+
+
+def test_a_seed_outside_its_mask_gives_its_cell_and_is_counted():
+    grid = torch.eye(4).reshape(1, 2, 2, 4)
+    found = lost_boxes(grid, gram_bias=-5.0)
+    assert found.outside.all()
+    assert found.boxes[0].tolist() == [0, 0, 1, 1]
+    made = batch({"key": grid}, [{"image_hw": (8, 8), "boxes": np.array([[0.0, 0, 4, 4]])}], 4)
+    rows = ObjectDiscovery(LostSettings(gram_bias=-5.0)).measure(None, MemoryStream([made]), context())
+    assert rows.stats["seed_outside"].tolist() == [1]
+
+
+def test_images_without_boxes_are_left_out_and_counted():
+    grid = torch.rand(2, 2, 2, 3, generator=torch.Generator().manual_seed(0))
+    targets = [
+        {"image_hw": (8, 8), "boxes": np.zeros((0, 4))},
+        {"image_hw": (8, 8), "boxes": np.array([[0.0, 0, 8, 8]])},
+    ]
+    task = ObjectDiscovery(LostSettings())
+    rows = task.measure(None, MemoryStream([batch({"value": grid}, targets, 4)]), context())
+    assert task.flags(None, rows) == {"images_with_boxes": 1, "images_without_boxes": 1}
+    assert rows.sums()["n"] == 1
+
+
+def test_components_join_along_edges_and_not_corners():
+    mask = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 1]], bool)
+    assert seed_component_box(mask, 0)[0].tolist() == [0, 0, 2, 1]
+
+
+def test_a_missing_field_is_said():
+    made = batch({"patch": torch.zeros(1, 2, 2, 3)}, [{"image_hw": (8, 8)}], 4)
+    with pytest.raises(TokensError, match="query, key or value"):
+        lost_field(made.tokens, "auto")
