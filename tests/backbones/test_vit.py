@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from .by_hand import FAMILIES, by_hand, images, tiny, view
 from torch import Tensor
 
 from vitbench.backbones.adapters import attention_parts, layer_scales, mlp_parts
@@ -14,6 +13,8 @@ from vitbench.catalogue.views import View
 from vitbench.errors import NotApplicableError, UsageError
 from vitbench.tokens.types import TokenRequest
 from vitbench.tokens.views import batch, normalise, place
+
+from .by_hand import FAMILIES, by_hand, images, tiny, view
 
 GRID = (
     "patch", "patch_raw", "block_0", "block_-2", "query", "key", "value", "query_0", "key_1", "value_1", "patch_embed",
@@ -286,3 +287,15 @@ def test_projections_by_weight_equal_the_blocks_own(timm_id: str) -> None:
     for which in ("query", "key", "value"):
         if (source := parts.source(which)) is not None:
             torch.testing.assert_close(parts.project(x, which), source[0](x)[..., source[1]])
+
+
+@pytest.mark.parametrize("timm_id", FAMILIES)
+def test_half_precision_gives_nearly_the_same_fields(timm_id: str) -> None:
+    v = view(tiny(timm_id))
+    pictures, request = images(1, (3 * v.card.patch_px, 4 * v.card.patch_px)), TokenRequest(everything(v))
+    exact = v.tokens(pictures, request, ["a"])
+    v.to("cpu", torch.bfloat16)
+    for name, value in v.tokens(pictures, request, ["a"]).fields.items():
+        assert value.dtype == (torch.float32 if name in ("norms", *everything(v)[14:]) else torch.bfloat16), name
+        error = (value.float() - exact[name]).norm() / exact[name].norm().clamp(min=1e-6)
+        assert error < 0.05, name

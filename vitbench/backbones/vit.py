@@ -19,7 +19,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.backbones.edits import Edit, EditContext, as_grid, attention_owners, installed
 from vitbench.catalogue.cards import BackboneCard
 from vitbench.catalogue.fields import Field, parse_field
-from vitbench.errors import NotApplicableError, UsageError
+from vitbench.errors import NotApplicableError, TokensError, UsageError
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
 
@@ -61,6 +61,7 @@ class ViT(Backbone):
     def _forward(
         self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry
     ) -> dict[str, Tensor]:
+        self._check_size(pixels)
         context = EditContext(tuple(keys), geometry, self.prefix, self.depth)
         wanted = {name: self._resolved(parse_field(name)) for name in request.fields}
         with ExitStack() as stack:
@@ -74,6 +75,15 @@ class ViT(Backbone):
             final = edit.output(final, context)
         fields = {name: value for name, f in wanted.items() if (value := taken.value(f, final)) is not None}
         return {**context.fields, **fields}
+
+    def _check_size(self, pixels: Tensor) -> None:
+        """timm ViTs take one size unless they are told otherwise when they are built, as those loaded by name are."""
+        only = getattr(self.module.patch_embed, "img_size", None)
+        if not getattr(self.module, "dynamic_img_size", True) and only not in (None, tuple(pixels.shape[2:])):
+            raise TokensError(
+                f"backbone {self.card.name!r} takes images of {only} pixels only, not {tuple(pixels.shape[2:])}",
+                "build it with dynamic_img_size=True",
+            )
 
     def _resolved(self, field: Field) -> Field:
         """The field with its block counted from the first; the last block where none is named."""

@@ -199,9 +199,9 @@ def _patch_projection(module: nn.Module) -> nn.Conv2d:
 
 
 def _blocks(module: nn.Module, count: int | None) -> list[nn.Module]:
-    """The longest list of alike children (of `count`, where a configuration says how many)."""
+    """The longest list of alike children with parts of their own (of `count`, where a configuration says how many)."""
     lists = [list(m) for m in module.modules() if isinstance(m, nn.ModuleList | nn.Sequential)]
-    lists = [m for m in lists if m and len({type(b) for b in m}) == 1 and any(True for _ in m[0].parameters())]
+    lists = [m for m in lists if m and len({type(b) for b in m}) == 1 and list(m[0].children())]
     fitting = [m for m in lists if count is None or len(m) == count]
     if not fitting:
         raise UsageError(f"{type(module).__name__} has no list of blocks, so it is not a ViT")

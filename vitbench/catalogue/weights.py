@@ -111,11 +111,11 @@ def _card(term: Term) -> BackboneCard:
 
 def timm_card(timm_id: str) -> BackboneCard:
     """A card for any timm id. Known ids keep their card's facts; of others only the patch size is known yet."""
+    if not timm_id:
+        raise UsageError("'timm:' needs a model id", "timm:vit_small_patch14_dinov2.lvd142m")
     for card in BACKBONES:
         if card.timm_id == timm_id:
             return replace(card, name=f"timm:{timm_id}")
-    if not timm_id:
-        raise UsageError("'timm:' needs a model id", "timm:vit_small_patch14_dinov2.lvd142m")
     return BackboneCard(
         name=f"timm:{timm_id}",
         entry=TIMM_ENTRY,
