@@ -23,8 +23,8 @@ def load_backbone(
     """A frozen backbone by name (without defects), downloading its weights where that is needed and allowed.
 
     weights: files by backbone name. A card's entry is called with (card, weights state): a Backbone subclass that takes
-    those two, or a function that returns a Backbone. Raises UsageError (a name that means nothing), UnavailableError (weights that are
-    not here), WeightsError (weights that cannot be used).
+    those two, or a function that returns a Backbone. Raises UsageError (a name that means nothing), UnavailableError
+    (weights that are not here), WeightsError (weights that cannot be used).
     """
     card, state = describe_backbone(name, weights, offline)
     if state.status == "download":
