@@ -24,6 +24,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 MIN_GAP_POINTS = 2.0
 _BLOCK_BYTES = 32 << 20
+_RANK_BLOCK = 256
 _MIN_DEFINED = 0.9  # share of resamples in which a measure must be defined for an interval to mean something
 
 
@@ -173,7 +174,7 @@ def paired_difference(a: Estimate, b: Estimate) -> Difference:
         return Difference(delta, note="no interval: undefined in many resamples")
     # Stored draws are float32: differences below its resolution are rounding, not signal.
     noise = float(np.finfo(np.float32).eps) * max(abs(a.value), abs(b.value))
-    p = two_sided_p(delta, float(np.nanstd(change, ddof=1)), noise)
+    p = two_sided_p(delta, float(np.std(change[np.isfinite(change)], ddof=1)), noise)
     groups = min(a.groups or 1 << 30, b.groups or 1 << 30)
     return Difference(delta, *interval, p=max(p, 2.0 ** (1 - min(groups, 1000))))
 
@@ -208,31 +209,42 @@ def shared_ranks(estimates: Sequence[Estimate], higher_is_better: bool = True) -
     if n < 2:
         return [(1, 1)] * n
     values = np.array([e.value for e in estimates]) * (1 if higher_is_better else -1)
-    variance = _difference_variance(estimates)
     z = NormalDist().inv_cdf(1 - ALPHA / (2 * (n - 1)))
-    gap = values[:, None] - values[None, :]
-    told_apart = gap**2 > z**2 * variance
-    better = (told_apart & (gap > 0)).sum(1)
-    worse = (told_apart & (gap < 0)).sum(1)
-    return [(int(w) + 1, n - int(b)) for w, b in zip(worse, better, strict=True)]
+    centred, variance, batch = _centred(estimates)
+    ranks: list[tuple[int, int]] = []
+    for start in range(0, n, _RANK_BLOCK):  # by blocks of rows: thousands of rows squared would not fit
+        block = slice(start, start + _RANK_BLOCK)
+        spread = variance[block, None] + variance[None, :]
+        for members, x in centred:
+            mine = np.flatnonzero(batch[block] == batch[members[0]])
+            spread[np.ix_(mine, members)] -= 2 * (x[np.searchsorted(members, mine + start)] @ x.T)
+        gap = values[block, None] - values[None, :]
+        told_apart = gap**2 > z**2 * np.clip(spread, 0, None)
+        better = (told_apart & (gap > 0)).sum(1)
+        worse = (told_apart & (gap < 0)).sum(1)
+        ranks += [(int(w) + 1, n - int(b)) for w, b in zip(worse, better, strict=True)]
+    return ranks
 
 
-def _difference_variance(estimates: Sequence[Estimate]) -> Floats:
-    """(n, n) variances of the pairwise differences of the replicates."""
-    n = len(estimates)
-    variance, covariance = np.zeros(n), np.zeros((n, n))
-    batches: dict[tuple[str, int], list[int]] = {}
+def _centred(estimates: Sequence[Estimate]) -> tuple[list[tuple[npt.NDArray[np.int64], Floats]], Floats, Floats]:
+    """Batches resampled alike, and per estimate its variance and the number of its batch (-1: no replicates).
+
+    A batch is its members and their centred replicates (m, d), scaled so that x @ x.T is their covariance.
+    """
+    variance, batch = np.zeros(len(estimates)), np.full(len(estimates), -1.0)
+    grouped: dict[tuple[str, int], list[int]] = {}
     for i, e in enumerate(estimates):
         if e.draws is not None:
-            batches.setdefault((e.key or f"alone-{i}", len(e.draws)), []).append(i)
-    for (_, length), members in batches.items():
+            grouped.setdefault((e.key or f"alone-{i}", len(e.draws)), []).append(i)
+    out = []
+    for number, ((_, length), members) in enumerate(grouped.items()):
         x = np.stack([d for i in members if (d := estimates[i].draws) is not None]).astype(np.float64)
         x -= np.nanmean(x, 1, keepdims=True)
-        block = (np.nan_to_num(x, copy=False) @ x.T) / max(length - 1, 1)
-        covariance[np.ix_(members, members)] = block
-        variance[members] = np.diag(block)
-    out: Floats = np.clip(variance[:, None] + variance[None, :] - 2 * covariance, 0, None)
-    return out
+        x = np.nan_to_num(x, copy=False) / math.sqrt(max(length - 1, 1))
+        variance[members] = (x * x).sum(1)
+        batch[members] = number
+        out.append((np.array(members), x))
+    return out, variance, batch
 
 
 def recovery(

@@ -177,8 +177,9 @@ def _without_empty(headers: Sequence[str], lines: Sequence[Line]) -> tuple[list[
 def overview(board: Leaderboard) -> tuple[Grid, ...]:
     """Backbones x tasks for the baseline; the mean of the percentages, over complete rows of models and controls."""
     main = [t for t in board.tables if not t.variant and any(r.repair == board.baseline for r in t.rows)]
+    numbers = [Numbers(t) for t in main]
     plain = {(r.backbone, i): r for i, t in enumerate(main) for r in t.rows if r.repair == board.baseline}
-    averaged = [i for i, t in enumerate(main) if t.averaged and Numbers(t).unit == "%" and t.higher_is_better]
+    averaged = [i for i, t in enumerate(main) if t.averaged and numbers[i].unit == "%" and t.higher_is_better]
     lines: list[Line] = []
     for section in SECTIONS:
         names = _backbones(main, section)
@@ -186,9 +187,9 @@ def overview(board: Leaderboard) -> tuple[Grid, ...]:
             lines.append(_SECTION_TITLES[section])
         for name in names:
             rows = [plain.get((name, i)) for i in range(len(main))]
-            texts = [_overview_text(row, Numbers(t)) for row, t in zip(rows, main, strict=True)]
+            texts = [_overview_text(row, number) for row, number in zip(rows, numbers, strict=True)]
             if len(averaged) > 1:
-                texts.append(_mean_text([rows[i] for i in averaged], [Numbers(main[i]) for i in averaged]))
+                texts.append(_mean_text([rows[i] for i in averaged], [numbers[i] for i in averaged]))
             lines.append((name, *texts))
     headers = [_header(board, table) for table in main] + (["mean\nof %"] if len(averaged) > 1 else [])
     return _folded("", "backbone", headers, lines) if main else ()
@@ -210,20 +211,20 @@ def _mean_text(rows: Sequence[Row | None], numbers: Sequence[Numbers]) -> str:
 def effects(board: Leaderboard) -> tuple[Grid, ...]:
     """Repairs x tasks on each backbone: paired differences to the baseline."""
     main = [t for t in board.tables if not t.variant and any(r.difference for r in t.rows)]
-    changed = {(r.backbone, r.repair, i): r for i, t in enumerate(main) for r in t.rows if r.difference}
+    numbers = [Numbers(t) for t in main]
+    changed: dict[str, dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
+    for i, table in enumerate(main):
+        for row in table.rows:
+            if row.difference:
+                changed[row.backbone][row.repair][i] = row
     lines: list[Line] = []
     for section in SECTIONS:
         for backbone in _backbones(main, section):
-            repairs = list(
-                dict.fromkeys(r.repair for t in main for r in t.rows if r.backbone == backbone and r.difference)
-            )
-            if repairs:
+            if backbone in changed:
                 lines.append(backbone + (f" ({_SECTION_TITLES[section]})" if section == "control" else ""))
-            for repair in sorted(repairs):
-                rows = [changed.get((backbone, repair, i)) for i in range(len(main))]
-                sign = "°" if any(r is not None and r.control for r in rows) else ""
-                texts = [_effect_text(row, Numbers(t)) for row, t in zip(rows, main, strict=True)]
-                lines.append((repair + sign, *texts))
+            for repair, rows in sorted(changed[backbone].items()):
+                sign = "°" if any(row.control for row in rows.values()) else ""
+                lines.append((repair + sign, *[_effect_text(rows.get(i), n) for i, n in enumerate(numbers)]))
     return _folded("", "repair", [_header(board, t) for t in main], lines) if lines else ()
 
 
