@@ -32,6 +32,7 @@ class BackboneState:
     digest: str
     reason: str = ""
     remedy: str = ""
+    loader: str = ""
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,12 @@ class _Builder:
         fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""))
         card = {k: splits[k].digest for k in sorted(splits)}
         components = {
-            "backbone": {"name": backbone, "digest": state.digest, "position": state.card.position},
+            "backbone": {
+                "name": backbone,
+                "digest": state.digest,
+                "loader": state.loader,
+                "position": state.card.position,
+            },
             "repair": {
                 "steps": [s.text for s in (*edits, *maps)],
                 "fit": card.get("train") if fits or sweep.edit_fits else None,

@@ -36,7 +36,9 @@ class Workspace:
             card, state = describe_backbone(base, dict(self.options.weights), self.options.offline)
             if state.status == "download" and self._fetch:
                 state = self._fetched(card, state)
-            self._backbones[name] = BackboneState(card, state.status, state.digest, state.reason, state.remedy)
+            self._backbones[name] = BackboneState(
+                card, state.status, state.digest, state.reason, state.remedy, state.loader
+            )
         return self._backbones[name]
 
     @staticmethod
