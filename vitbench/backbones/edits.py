@@ -60,6 +60,10 @@ class EditContext:
         x[:, self.patch_slice] = grid.flatten(1, 2).to(x.dtype)
         return x
 
+    def flag(self, hit: Tensor) -> None:
+        """Add tokens (b h w bool) to those where a defect was planted."""
+        self.fields["flags"] = self.fields["flags"] | hit if "flags" in self.fields else hit
+
 
 class Edit:
     """Base of all edits: override what is needed; return a new tensor or the one given, never change it in place.
