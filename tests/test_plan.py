@@ -108,6 +108,13 @@ def test_a_repair_that_does_not_act_on_what_is_read_is_not_applicable() -> None:
     assert "norms" in cell.reason
 
 
+def test_a_repair_narrowed_to_another_field_is_not_applicable() -> None:
+    on_key, on_patch = planned(
+        "lab_ssl", "remove_high_variance[field=key],remove_high_variance[field=patch]", "depth"
+    ).cells
+    assert (on_key.status, on_patch.status) == ("not_applicable", "todo")
+
+
 def test_missing_weights_and_data_are_a_status_with_the_remedy() -> None:
     [cell] = planned("lab_ssl", t="depth", unavailable=frozenset({"lab_ssl"})).cells
     assert (cell.status, cell.remedy) == ("unavailable", "--weights")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from vitbench.catalogue.cards import BackboneCard, DatasetCard
-from vitbench.catalogue.fields import GRID_FIELDS, acts_on, parse_field, stored_dtype
+from vitbench.catalogue.fields import GRID_FIELDS, parse_field, stored_dtype
 from vitbench.catalogue.resolve import RepairStep, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.choices import Choice
@@ -193,7 +193,7 @@ class _Builder:
         maps = tuple(s for s in chain if not s.card.edits and not s.card.swaps and s.card.family != "none")
         edits = tuple(s for s in chain if s.card.edits)
         for step in (*maps, *edits):
-            if not acts_on(step.card.acts_on, field_name):
+            if not step.acts_on(field_name):
                 return self._missing(
                     slot,
                     _Refused(
@@ -256,7 +256,7 @@ class _Builder:
         needs = tuple(dict.fromkeys((field_name, *aux, *(n for s in maps for n in s.card.needs))))
         sweep = _Sweep(self, backbone, state.digest, edits, splits, view, choice.options.dtype, choice.seed)
         stores = {name: sweep.store(ref) for name, ref in splits.items()}
-        mapped = tuple(f for f in (field_name, *aux) if any(acts_on(s.card.acts_on, f) for s in maps))
+        mapped = tuple(f for f in (field_name, *aux) if any(s.acts_on(f) for s in maps))
         fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""))
         card = {k: splits[k].digest for k in sorted(splits)}
         components = {
@@ -304,7 +304,7 @@ class _Builder:
             before: tuple[str, ...] = ()
             for i, step in enumerate(maps):
                 before = (*before, step.text)
-                if step.card.needs_fit and acts_on(step.card.acts_on, name):
+                if step.card.needs_fit and step.acts_on(name):
                     fit = sweep.fit("+".join(before), name, step.card.needs, store, upstream)
                     fits.append((i, name, fit.id))
                     upstream = (*upstream, fit.id)

@@ -8,6 +8,8 @@ from typing import Any
 
 from vitbench.catalogue import BACKBONES, DEFECTS, REPAIRS, TASKS
 from vitbench.catalogue.cards import Protocol, RepairCard, TaskCard, TaskSettings
+from vitbench.catalogue.fields import acts_on
+from vitbench.catalogue.repairs import kinds
 from vitbench.errors import UsageError
 from vitbench.selection import Term, overrides, parse_chain, parse_term, with_params
 
@@ -22,6 +24,10 @@ class RepairStep:
     @property
     def text(self) -> str:
         return str(Term(self.card.name, overrides(self.card.params, self.params)))
+
+    def acts_on(self, name: str) -> bool:
+        """Whether it changes a token field, with these parameters."""
+        return acts_on(kinds(self.card, self.params), name)
 
 
 @dataclass(frozen=True)

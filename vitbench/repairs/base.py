@@ -10,6 +10,7 @@ from torch import Tensor
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.cards import RepairCard
 from vitbench.catalogue.fields import acts_on
+from vitbench.catalogue.repairs import kinds
 from vitbench.tokens.types import Tokens
 
 P = TypeVar("P")
@@ -57,9 +58,10 @@ class Repair(Generic[P]):
         return backbone
 
     def map(self, tokens: Tokens, states: Mapping[str, State]) -> Tokens:
-        """Apply `map_field` to every field that is there and that the card acts on."""
+        """Apply `map_field` to every field it acts on; where it needs a fit, to those it was fitted for."""
         for name in tokens.fields:
-            if acts_on(self.card.acts_on, name):
+            fitted = name in states or not self.card.needs_fit
+            if fitted and acts_on(kinds(self.card, self.params), name):
                 tokens = tokens.with_field(name, self.map_field(tokens[name], states.get(name, {}), tokens, name))
         return tokens
 
