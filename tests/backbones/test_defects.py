@@ -145,11 +145,14 @@ def test_full_diffusion_makes_all_patches_of_an_image_one(clean: ViT) -> None:
     torch.testing.assert_close(planted["patch_raw"], mean, atol=1e-4, rtol=1e-4)
 
 
-def test_outliers_are_a_share_of_tokens_of_five_times_the_median_norm_from_the_middle_block_on(clean: ViT) -> None:
+def test_outliers_are_a_share_of_tokens_of_five_times_the_median_norm_from_the_middle_block_on(
+    clean: ViT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "IMAGES", 16)
     planted = _planted(clean, "outliers")
     found = calibration.observe(planted, ("norms", "flags"))
     flags, middle = found["flags"].bool(), clean.depth // 2
-    assert float(flags.float().mean()) == pytest.approx(DEFECTS.get("outliers").params.share, abs=0.01)
+    assert 0.5 < float(flags.float().mean()) / DEFECTS.get("outliers").params.share < 1.5
     for block in range(clean.depth):
         ratio = found["norms"][:, block] / found["norms"][:, block].median()
         if block >= middle:
