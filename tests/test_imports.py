@@ -17,7 +17,7 @@ LAYERS = (
     ("lab",),
     ("reports",),
     ("engine",),
-    ("plugins", "plan", "choices", "suite"),
+    ("plugins", "plan", "jobs", "choices", "suite"),
     ("tasks",),
     ("repairs",),
     ("backbones",),

@@ -11,7 +11,8 @@ from vitbench.catalogue.cards import BackboneCard, DatasetCard
 from vitbench.choices import Choice, Filters, choose
 from vitbench.errors import NothingSelectedError, UsageError
 from vitbench.identity import Slot
-from vitbench.plan import BackboneState, Plan, SplitState, make_plan
+from vitbench.jobs import BackboneState, Plan, SplitState
+from vitbench.plan import make_plan
 
 
 @dataclass

@@ -84,7 +84,7 @@ def _choices(filters: Filters, modules: dict[str, Backbone]) -> Any:
 
 def _world(options: RunOptions, modules: dict[str, Backbone]) -> Any:
     from vitbench.engine.workspace import Workspace
-    from vitbench.plan import BackboneState
+    from vitbench.jobs import BackboneState
 
     world = Workspace(options, fetch=True)
     for name, backbone in modules.items():

@@ -57,8 +57,8 @@ class Filters:
             numbers = tuple(int(s) for s in split_list(seeds or ""))
         except ValueError:
             raise UsageError(f"--seeds {seeds!r}", "comma-separated whole numbers") from None
-        axes = [tuple(split_list(text or "")) for text in (backbones, repairs, tasks, datasets)]
-        return Filters(*axes, seeds=numbers, limit=limit, dtype=dtype)
+        b, r, t, d = (tuple(split_list(text or "")) for text in (backbones, repairs, tasks, datasets))
+        return Filters(b, r, t, d, numbers, limit, dtype)
 
     @property
     def any_axis(self) -> bool:

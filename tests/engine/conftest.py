@@ -19,7 +19,8 @@ from vitbench.engine.local import Summary, run
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.workspace import Workspace
-from vitbench.plan import BackboneState, Plan, make_plan
+from vitbench.jobs import BackboneState, Plan
+from vitbench.plan import make_plan
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
 

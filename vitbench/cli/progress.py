@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from vitbench.engine.local import Job
     from vitbench.engine.outcome import Outcome
-    from vitbench.plan import Plan
+    from vitbench.jobs import Plan
 
 
 class Progress:
@@ -46,7 +46,7 @@ class Progress:
         self._show()
 
     def finished(self, job: Job, _outcome: Outcome) -> None:
-        from vitbench.plan import PassJob
+        from vitbench.jobs import PassJob
 
         self._running.pop(job.id, None)
         self._done += job.split.images if isinstance(job, PassJob) else 10
@@ -69,7 +69,7 @@ class Progress:
 
 def label(job: Job) -> str:
     """A job in a few words."""
-    from vitbench.plan import CellJob, PassJob
+    from vitbench.jobs import CellJob, PassJob
 
     if isinstance(job, PassJob):
         return f"pass {job.backbone} {job.split.dataset}/{job.split.split} {job.view}"

@@ -13,7 +13,7 @@ from vitbench.cli import options as o
 
 if TYPE_CHECKING:
     from vitbench.engine.local import Summary
-    from vitbench.plan import CellJob, Plan
+    from vitbench.jobs import CellJob, Plan
 
 
 def run(

@@ -22,8 +22,8 @@ from vitbench.engine.outcome import Outcome
 from vitbench.engine.streams import MappedStream, Samples, StoreFitContext
 from vitbench.engine.workspace import state_path
 from vitbench.errors import StorageError
+from vitbench.jobs import CellJob, FitJob, PassJob, SplitRef
 from vitbench.metrics import measures
-from vitbench.plan import CellJob, FitJob, PassJob, SplitRef
 from vitbench.records import provenance
 from vitbench.records.inference import summarise
 from vitbench.records.schema import Record

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
 from vitbench.errors import NotApplicableError, RecordError, StorageError, UnavailableError
-from vitbench.plan import CellJob, FitJob, PassJob, Plan
+from vitbench.jobs import CellJob, FitJob, PassJob, Plan
 from vitbench.records.schema import Record
 from vitbench.records.store import write
 from vitbench.tokens.manifest import evict, parts

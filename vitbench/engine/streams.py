@@ -11,7 +11,7 @@ import torch
 
 from vitbench.backbones.base import Backbone
 from vitbench.data.load import load
-from vitbench.plan import SplitRef
+from vitbench.jobs import SplitRef
 from vitbench.repairs.base import Repair, State
 from vitbench.tasks.base import Batch
 from vitbench.tokens.store import StoredTokens

@@ -12,7 +12,7 @@ from vitbench.data.load import describe_dataset, describe_split
 from vitbench.engine.options import RunOptions
 from vitbench.errors import UnavailableError
 from vitbench.identity import Slot
-from vitbench.plan import BackboneState, SplitState
+from vitbench.jobs import BackboneState, SplitState
 from vitbench.records.store import record_path
 
 

@@ -1,0 +1,138 @@
+"""What a plan is made of: passes, fits and cells, and what planning asks of the machine. Plain data that travels to workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from vitbench.catalogue.cards import BackboneCard, DatasetCard
+from vitbench.catalogue.views import View
+from vitbench.identity import Slot, digest
+
+CellStatus = Literal["todo", "cached", "unavailable", "not_applicable"]
+
+
+@dataclass(frozen=True)
+class BackboneState:
+    """What planning knows of a backbone: its card, and whether its weights are here."""
+
+    card: BackboneCard
+    status: Literal["ready", "download", "unavailable"]
+    digest: str
+    reason: str = ""
+    remedy: str = ""
+    loader: str = ""
+
+
+@dataclass(frozen=True)
+class SplitState:
+    """What planning knows of a split: how many images, and the digest of which. `reason` set = not there."""
+
+    images: int
+    digest: str
+    reason: str = ""
+    remedy: str = ""
+
+
+class World(Protocol):
+    """What is on this machine: weights, data, stored tokens, records."""
+
+    def backbone(self, name: str) -> BackboneState: ...
+    def dataset(self, name: str) -> DatasetCard: ...
+    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState: ...
+    def stored_fields(self, store: str) -> frozenset[str]: ...
+    def stored_state(self, fit: str) -> bool: ...
+    def has_record(self, slot: Slot, identity: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class SplitRef:
+    """Which images: a split with the targets that must be there, cut to `limit`."""
+
+    dataset: str
+    split: str
+    targets: tuple[str, ...]
+    limit: int | None
+    seed: int
+    images: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class PassJob:
+    """One sweep. `store` is the token store it writes to; `fields` are those not there yet."""
+
+    store: str
+    backbone: str
+    edit: str
+    edit_fits: tuple[str, ...]
+    split: SplitRef
+    view: View
+    dtype: str
+    fields: tuple[str, ...]
+    bytes: int
+
+    @property
+    def id(self) -> str:
+        return f"pass-{self.store}-{digest(self.fields)[:8]}"
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """A repair's state for one field, learned on train tokens of an unrepaired (or edited) pass."""
+
+    id: str
+    repair: str
+    field: str
+    needs: tuple[str, ...]
+    backbone: str
+    store: str
+    split: SplitRef
+    view: View
+    dtype: str
+    seed: int
+    upstream: tuple[str, ...]  # fits whose maps come before this one in the chain
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """One cell with all it needs. `maps`: the repairs applied to stored tokens; `fits`: (step, field) -> fit id."""
+
+    slot: Slot
+    identity: str
+    components: dict[str, Any]
+    status: CellStatus
+    reason: str = ""
+    remedy: str = ""
+    maps: tuple[str, ...] = ()
+    fits: tuple[tuple[int, str, str], ...] = ()
+    stores: dict[str, str] = field(default_factory=dict)  # split -> store
+    splits: dict[str, SplitRef] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()
+    backbone: str = ""
+    forwards_per_image: float = 1.0
+
+    @property
+    def id(self) -> str:
+        return f"cell-{self.identity}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run. `requires` maps a job id to the job ids that must be done before."""
+
+    passes: tuple[PassJob, ...]
+    fits: tuple[FitJob, ...]
+    cells: tuple[CellJob, ...]
+    requires: dict[str, tuple[str, ...]]
+
+    def with_status(self, *statuses: str) -> list[CellJob]:
+        return [c for c in self.cells if c.status in statuses]
+
+    @property
+    def forwards(self) -> int:
+        return sum(p.split.images for p in self.passes)
+
+    @property
+    def bytes(self) -> int:
+        return sum(p.bytes for p in self.passes)
