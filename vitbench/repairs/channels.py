@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitbench.catalogue.fields import parse_field
-from vitbench.catalogue.repairs import ANY_FIELD
 from vitbench.errors import NotApplicableError
 
 
@@ -26,8 +24,3 @@ def kept_without(dropped: Tensor, channels: int) -> Tensor:
     mask = torch.ones(channels, dtype=torch.bool, device=dropped.device)
     mask[dropped] = False
     return mask.nonzero().squeeze(1)
-
-
-def chosen(field: str, name: str) -> bool:
-    """Whether the parameter `field` of a repair covers a field of that name."""
-    return field == ANY_FIELD or parse_field(name).kind == field

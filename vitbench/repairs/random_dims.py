@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vitbench.catalogue.repairs import RANDOM_DIMS, RandomDimsParams
 from vitbench.repairs.base import Repair, State
-from vitbench.repairs.channels import chosen, count_of, kept_without
+from vitbench.repairs.channels import count_of, kept_without
 from vitbench.tokens.types import Tokens
 
 
@@ -17,8 +17,6 @@ class RandomDims(Repair[RandomDimsParams]):
     card = RANDOM_DIMS
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
-        if not chosen(self.params.field, name):
-            return x
         channels = x.shape[-1]
         m = count_of(self.params.m, channels, self.card.name)
         order = torch.randperm(channels, generator=torch.Generator().manual_seed(self.params.seed))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitbench.catalogue.repairs import REMOVE_HIGH_VARIANCE, RemoveHighVarianceParams
 from vitbench.repairs.base import FitContext, Repair, State
-from vitbench.repairs.channels import chosen, count_of, kept_without
+from vitbench.repairs.channels import count_of, kept_without
 from vitbench.repairs.moments import moments, require_images
 from vitbench.tokens.types import Tokens
 
@@ -21,12 +21,10 @@ class RemoveHighVariance(Repair[RemoveHighVarianceParams]):
     card = REMOVE_HIGH_VARIANCE
 
     def fit(self, context: FitContext) -> State:
-        if not chosen(self.params.field, context.field):
-            return {}
         require_images(context, self.card.name)
         variance = moments(context).variance
         m = count_of(self.params.m, len(variance), self.card.name)
         return {"keep": kept_without(variance.argsort(descending=True, stable=True)[:m], len(variance))}
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
-        return x[..., state["keep"].to(x.device)] if chosen(self.params.field, name) else x
+        return x[..., state["keep"].to(x.device)]
