@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,8 @@ def _wrapped(model: Any, name: str) -> Backbone:
     from vitbench.backbones.base import Backbone
     from vitbench.backbones.wrap import wrap
 
-    return model if isinstance(model, Backbone) else wrap(model, name=name)
+    # A copy, because a compute dtype is set on the module: a model in training must not lose bits of its weights.
+    return model if isinstance(model, Backbone) else wrap(copy.deepcopy(model), name=name)
 
 
 def _choices(filters: Filters, modules: dict[str, Backbone]) -> Any:
