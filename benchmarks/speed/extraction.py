@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from vitbench.backbones.load import load_backbone
 
 from benchmarks.speed.figures import Figure, interleaved
+from vitbench.backbones.load import load_backbone
 from vitbench.catalogue.views import View
 from vitbench.tokens.extract import batch_size, run_pass
 from vitbench.tokens.store import ShardWriter

@@ -22,7 +22,7 @@ class HummingbirdSettings(TaskSettings):
     image_px: int = 512
     k: int = setting(30, "neighbours per query token")
     temperature: float = setting(0.02, "beta: attention is softmax(cosine / beta) over the neighbours")
-    memory_size: int = setting(10_240, "tokens in memory, the same number per train image; 0 keeps all")
+    memory_size: int = setting(102_400, "tokens in memory, the same number per train image; 0 keeps all")
     compat: bool = setting(
         False,
         "reproduce the reference: void counts as class 0 in memory, predictions are Hungarian-matched to the labels, "
@@ -39,6 +39,7 @@ LINEAR_SEGMENTATION = TaskCard(
     headline="mIoU",
     targets=("segmentation",),
     aux=lambda _: ("flags",),
+    secondary=("mIoU_objects", "patch_accuracy", "flagged_accuracy"),
     summary="One linear layer from patch tokens to classes.",
     protocols=(
         Protocol(
@@ -64,6 +65,7 @@ KNN_SEGMENTATION = TaskCard(
     headline="mIoU",
     targets=("segmentation",),
     aux=lambda _: ("flags",),
+    secondary=("mIoU_objects", "patch_accuracy", "flagged_accuracy"),
     stochastic=True,
     summary="Every token takes the labels of its nearest train tokens, no training.",
     protocols=(
