@@ -48,8 +48,8 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "lab_ssl": Recipe(StylePairs),
     "lab_ssl_reg4": Recipe(StylePairs, registers=4),
-    "lab_sup": Recipe(Supervised, steps=700),
-    "lab_mae": Recipe(MaskedImages, sides=(96, 128), steps=2000),
+    "lab_sup": Recipe(Supervised, steps=1000),
+    "lab_mae": Recipe(MaskedImages, sides=(96, 128), steps=4000),
 }
 
 
