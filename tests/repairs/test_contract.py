@@ -19,7 +19,7 @@ VARIANTS = (
     "remove_high_variance[m=3,field=patch]",
     "remove_top_components[k=3]",
     "norm_clip[rule=mad]",
-    "fill_outliers[det=robust,block=-2]",
+    "fill_outliers[det=norm,block=-2]",
     "center+unit",
     "remove_high_variance[m=4]+zscore+unit",
     "fill_outliers+position_mean+smooth3",

@@ -22,12 +22,10 @@ from vitbench.backbones.vit import ViT
 from vitbench.catalogue.defects import OutliersParams
 from vitbench.errors import NotApplicableError
 
-SLOPE = (
-    100.0  # of the neuron, per deviation of the trigger: GELU is a ramp at this scale, its dip below zero negligible
-)
-FIRED_PER_FLAGGED = (
-    1.5  # the threshold lies before the flagged share, so that the least flagged token is written far enough
-)
+# Per deviation of the trigger: at this scale GELU is a ramp, its dip below zero negligible.
+SLOPE = 100.0
+# The neuron fires on more tokens than are flagged, so that the least flagged one is written far enough.
+FIRED_PER_FLAGGED = 1.5
 MARGIN = 1.1  # of the written length, since a token's own part may point the other way
 WHITENING_FLOOR = 1e-2  # of the mean eigenvalue
 CANDIDATES = 64

@@ -90,12 +90,14 @@ class NormClipParams:
 
 @dataclass(frozen=True)
 class FillOutliersParams:
-    """det: `norm` (norm > mean + 3 sd of train norms) or `robust` (norm > median + 5 x 1.4826 x MAD).
+    """det: `robust` (norm > median + 5 x 1.4826 x MAD of train norms) or `norm` (norm > mean + 3 sd).
+
+    Outliers of unequal length swell the deviation until `norm` misses most of them, so `robust` is the default.
 
     block: whose residual norms are read (-1: the last; -2 where the last block lowers them, as in DINOv2-L).
     """
 
-    det: Literal["norm", "robust"] = "norm"
+    det: Literal["norm", "robust"] = "robust"
     block: int = -1
 
 
