@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vitbench.catalogue.fields import GRID_FIELDS, parse_field, stored_dtype
-from vitbench.catalogue.resolve import RepairStep, repair_chain
+from vitbench.catalogue.resolve import RepairStep, defect_versions, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.choices import Choice
 from vitbench.errors import UnavailableError, UsageError
@@ -127,7 +127,16 @@ class _Builder:
         view = choice.task.card.view(choice.task.settings).simplest(dataset.size_px, state.card.patch_px)
         aux = choice.task.card.aux(choice.task.settings)
         needs = tuple(dict.fromkeys((field_name, *aux, *(n for s in maps for n in s.card.needs))))
-        sweep = _Sweep(self, backbone, state.digest, edits, splits, view, choice.options.dtype, choice.seed)
+        sweep = _Sweep(
+            self,
+            backbone,
+            [state.digest, state.loader, defect_versions(backbone)],
+            edits,
+            splits,
+            view,
+            choice.options.dtype,
+            choice.seed,
+        )
         stores = {name: sweep.store(ref) for name, ref in splits.items()}
         mapped = tuple(f for f in (field_name, *aux) if any(s.acts_on(f) for s in maps))
         fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""))
@@ -138,9 +147,10 @@ class _Builder:
                 "digest": state.digest,
                 "loader": state.loader,
                 "position": state.card.position,
+                "defects": defect_versions(backbone),
             },
             "repair": {
-                "steps": [s.text for s in (*edits, *maps)],
+                "steps": [s.versioned for s in (*edits, *maps)],
                 "fit": card.get("train") if fits or sweep.edit_fits else None,
             },
             "task": choice.task.identity(),
@@ -178,7 +188,7 @@ class _Builder:
             for i, step in enumerate(maps):
                 before = (*before, step.text)
                 if step.card.needs_fit and step.acts_on(name):
-                    fit = sweep.fit("+".join(before), name, step.card.needs, store, upstream)
+                    fit = sweep.fit("+".join(before), step.card.version, name, step.card.needs, store, upstream)
                     fits.append((i, name, fit.id))
                     upstream = (*upstream, fit.id)
         return tuple(fits)
@@ -222,13 +232,14 @@ class _Sweep:
     """The passes and fits of one (backbone, edits, view, dtype) as one cell sees them."""
 
     def __init__(
-        self, builder: _Builder, backbone: str, weights: str, edits: tuple[RepairStep, ...], splits: dict[str, SplitRef],
+        self, builder: _Builder, backbone: str, weights: list[Any], edits: tuple[RepairStep, ...], splits: dict[str, SplitRef],
         view: View, dtype: str, seed: int,
     ) -> None:  # fmt: skip
         self.builder, self.backbone, self.weights, self.view, self.dtype, self.seed = (
             builder, backbone, weights, view, dtype, seed)  # fmt: skip
         self.splits = splits
         self.edit = ""
+        self.versions: list[str] = []
         self.edit_fits: tuple[str, ...] = ()
         self.pending_fits: list[FitJob] = []
         for step in edits:  # an edit is fitted on the pass of the edits before it
@@ -238,13 +249,14 @@ class _Sweep:
                 store = self.store(train)
                 fields = step.card.needs or ("patch",)
                 self.want(store, train, fields)
-                fit = self.fit(text, fields[0], step.card.needs, store, self.edit_fits)
+                fit = self.fit(text, step.card.version, fields[0], step.card.needs, store, self.edit_fits)
                 self.edit_fits = (*self.edit_fits, fit.id)
             self.edit = text
+            self.versions.append(step.versioned)
 
     def store(self, ref: SplitRef) -> str:
         return digest(
-            {"backbone": self.backbone, "weights": self.weights, "edit": [self.edit, *self.edit_fits],
+            {"backbone": self.backbone, "weights": self.weights, "edit": [*self.versions, *self.edit_fits],
              "data": [ref.dataset, ref.split, ref.digest], "view": str(self.view), "dtype": self.dtype}
         )  # fmt: skip
 
@@ -254,11 +266,13 @@ class _Sweep:
         )
         self.builder.wanted[store].setdefault(fields)
 
-    def fit(self, chain: str, name: str, needs: tuple[str, ...], store: str, upstream: tuple[str, ...]) -> FitJob:
+    def fit(
+        self, chain: str, version: int, name: str, needs: tuple[str, ...], store: str, upstream: tuple[str, ...]
+    ) -> FitJob:
         if not store:
             raise UsageError(f"repair {chain!r} needs a train split to be fitted on")
         job = FitJob(
-            "fit-" + digest([chain, name, store, self.seed, upstream]), chain, name, needs, self.backbone, store,
+            "fit-" + digest([chain, version, name, store, self.seed, upstream]), chain, name, needs, self.backbone, store,
             self.splits["train"], self.view, self.dtype, self.seed, upstream,
         )  # fmt: skip
         self.pending_fits.append(job)

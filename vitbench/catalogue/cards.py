@@ -66,6 +66,7 @@ class DefectCard:
     params: Any
     summary: str
     seen_in: str = ""
+    version: int = 1  # raised when the same parameters give other tokens; part of the identity
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class RepairCard:
     upstream_licence: str = ""
     differs: str = ""
     cost: str = ""
+    version: int = 1  # raised when the same parameters give other tokens; part of the identity
 
 
 @dataclass(frozen=True)

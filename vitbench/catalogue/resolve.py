@@ -25,6 +25,11 @@ class RepairStep:
     def text(self) -> str:
         return str(Term(self.card.name, overrides(self.card.params, self.params)))
 
+    @property
+    def versioned(self) -> str:
+        """The text that identifies it: a repair whose implementation changed is another one."""
+        return f"{self.text}#{self.card.version}"
+
     def acts_on(self, name: str) -> bool:
         """Whether it changes a token field, with these parameters."""
         return acts_on(kinds(self.card, self.params), name)
@@ -64,6 +69,11 @@ def expand_backbones(pattern: str) -> list[str]:
     planted = [str(Term(d.name, overrides(card.params, with_params(card.params, d, "defect"))))
                for d in defects for card in [DEFECTS.get(d.name)]]  # fmt: skip
     return ["+".join([name, *planted]) for name in names]
+
+
+def defect_versions(backbone: str) -> dict[str, int]:
+    """The planted defects of a backbone's name and their versions, which are part of its identity."""
+    return {term.name: DEFECTS.get(term.name).version for term in parse_chain(backbone)[1:]}
 
 
 def expand_repairs(pattern: str) -> list[str]:
