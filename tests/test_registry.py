@@ -54,3 +54,21 @@ def test_globs_select_and_plain_names_must_exist() -> None:
     assert things.match("z*") == []
     with pytest.raises(UsageError):
         things.match("gamma")
+
+
+def test_entry_points_of_other_packages_are_read_at_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        value = "theirs:card"
+        dist = type("Dist", (), {"name": "their-package"})
+
+        @staticmethod
+        def load() -> Card:
+            return Card("theirs", "json:dumps")
+
+    def found(group: str) -> list[type[Point]]:
+        return [Point] if group == "vitbench.things" else []
+
+    monkeypatch.setattr("importlib.metadata.entry_points", found)
+    things = registry()
+    assert things.load("theirs").__name__ == "dumps"
+    assert things.origin("theirs") == "package their-package"
