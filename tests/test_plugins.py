@@ -28,7 +28,7 @@ def test_a_plugin_that_is_none_is_one_line_naming_the_file(tmp_path: Path, text:
 
 
 def test_a_missing_plugin_is_named() -> None:
-    with pytest.raises(UsageError, match="nowhere.py"):
+    with pytest.raises(UsageError, match=r"nowhere\.py"):
         load_plugins(["nowhere.py"])
 
 
