@@ -118,7 +118,8 @@ def test_a_grid_is_the_same_on_every_image_where_it_is_added(clean: ViT, site: s
     torch.testing.assert_close(added[0], added[1], atol=1e-4, rtol=1e-4)
     assert int(torch.linalg.matrix_rank(added[0].flatten(0, 1), rtol=1e-3)) == 4
     scale = spread(calibration.observe(clean, ("patch_raw" if site == "late" else "patch",)).popitem()[1])
-    assert float(added[0].square().sum(-1).mean().sqrt()) == pytest.approx(scale, rel=0.25)
+    length = float(added[0].square().sum(-1).mean().sqrt())
+    assert length == pytest.approx(DEFECTS.get("grid").params.strength * scale, rel=0.25)
 
 
 def test_waves_on_a_finer_grid_are_the_same_waves() -> None:
@@ -133,7 +134,7 @@ def test_variance_is_noise_of_few_channels_that_depends_on_the_key_alone(clean: 
     hit = added.abs().amax((0, 1, 2)) > 1e-3
     assert int(hit.sum()) == round(0.1 * clean.card.embed_dim)
     deviation = float(calibration.observe(clean, ("patch",))["patch"].flatten(0, 2).std(0).square().mean().sqrt())
-    assert float(added[..., hit].std()) == pytest.approx(10 * deviation, rel=0.15)
+    assert float(added[..., hit].std()) == pytest.approx(DEFECTS.get("variance").params.strength * deviation, rel=0.15)
     swapped = _tokens(planted, keys=("b", "a", "c"))["patch"] - before["patch"]
     torch.testing.assert_close(swapped[0], added[1], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(added[0], added[1], atol=1e-2)

@@ -22,7 +22,7 @@ class GridParams:
     seed: of the pattern.
     """
 
-    strength: float = 1.0
+    strength: float = 0.5
     site: Literal["input", "late", "output"] = "late"
     seed: int = 0
 
@@ -38,7 +38,7 @@ class OutliersParams:
     """
 
     strength: float = 6.0
-    share: float = 0.1
+    share: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class OutliersParams:
 class VarianceParams:
     """strength: deviation of the noise in units of the deviation of a channel. channels: fraction that get it."""
 
-    strength: float = 10.0
+    strength: float = 3.0
     channels: float = 0.04
     seed: int = 0
 
