@@ -34,7 +34,8 @@ class GridParams:
 class OutliersParams:
     """strength: norm of flagged tokens, at least, in units of the median norm (5 or more for an artefact worth its name).
 
-    share: of tokens flagged on the calibration scenes. seed: of trigger and direction.
+    share: of tokens flagged on the calibration scenes; photographs may have a few times as many. seed: of trigger and
+    direction.
     """
 
     strength: float = 6.0
