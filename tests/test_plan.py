@@ -80,7 +80,7 @@ def test_a_chain_fits_each_part_after_the_one_before() -> None:
     plan = planned("lab_ssl", "center+zscore", "depth")
     first, second = plan.fits
     assert (first.repair, second.repair) == ("center", "center+zscore")
-    assert second.upstream == (first.id,)
+    assert second.upstream == ((0, first.id),)
     assert first.id in plan.requires[second.id]
 
 

@@ -65,7 +65,7 @@ class PassJob:
     store: str
     backbone: str
     edit: str
-    edit_fits: tuple[str, ...]
+    edit_fits: tuple[tuple[int, str], ...]  # (step of the edit, fit)
     split: SplitRef
     view: View
     dtype: str
@@ -91,7 +91,7 @@ class FitJob:
     view: View
     dtype: str
     seed: int
-    upstream: tuple[str, ...]  # fits whose maps come before this one in the chain
+    upstream: tuple[tuple[int, str], ...]  # (step, fit) of the maps that come before it in the chain
 
 
 @dataclass(frozen=True)

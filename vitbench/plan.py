@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vitbench.catalogue.fields import GRID_FIELDS, parse_field, stored_dtype
-from vitbench.catalogue.resolve import RepairStep, defect_versions, repair_chain
+from vitbench.catalogue.resolve import RepairStep, planted, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.choices import Choice
 from vitbench.errors import UnavailableError, UsageError
@@ -33,7 +33,7 @@ def make_plan(choices: Iterable[Choice], world: World, budget_bytes: int | None 
     fits = [f for f in builder.fits.values() if not world.stored_state(f.id)]
     pending = {f.id for f in fits}
     for f in fits:
-        requires[f.id] = (*by_store[f.store], *(u for u in f.upstream if u in pending))
+        requires[f.id] = (*by_store[f.store], *(u for _, u in f.upstream if u in pending))
     for c in cells:
         if c.status == "todo":
             needed = [p for s in dict.fromkeys(c.stores.values()) for p in by_store[s]]
@@ -130,7 +130,7 @@ class _Builder:
         sweep = _Sweep(
             self,
             backbone,
-            [state.digest, state.loader, defect_versions(backbone)],
+            [state.digest, state.loader, planted(backbone)],
             edits,
             splits,
             view,
@@ -147,7 +147,7 @@ class _Builder:
                 "digest": state.digest,
                 "loader": state.loader,
                 "position": state.card.position,
-                "defects": defect_versions(backbone),
+                "defects": planted(backbone),
             },
             "repair": {
                 "steps": [s.versioned for s in (*edits, *maps)],
@@ -167,7 +167,7 @@ class _Builder:
                 sweep.want(stores[name], ref, fields)
             for _, _, fit_id in fits:
                 self.fits.update({f.id: f for f in sweep.pending_fits if f.id == fit_id})
-            self.fits.update({f.id: f for f in sweep.pending_fits if f.id in sweep.edit_fits})
+            self.fits.update({f.id: f for f in sweep.pending_fits if f.id in dict(sweep.edit_fits).values()})
         return CellJob(
             slot, identity, components, "cached" if cached else "todo",
             maps=tuple(s.text for s in maps), fits=fits, stores=stores, splits=splits,
@@ -183,14 +183,12 @@ class _Builder:
     ) -> tuple[tuple[int, str, str], ...]:
         fits = []
         for name in mapped:
-            upstream: tuple[str, ...] = ()
-            before: tuple[str, ...] = ()
+            upstream: tuple[tuple[int, str], ...] = ()
             for i, step in enumerate(maps):
-                before = (*before, step.text)
                 if step.card.needs_fit and step.acts_on(name):
-                    fit = sweep.fit("+".join(before), step.card.version, name, step.card.needs, store, upstream)
+                    fit = sweep.fit(maps[: i + 1], name, store, upstream)
                     fits.append((i, name, fit.id))
-                    upstream = (*upstream, fit.id)
+                    upstream = (*upstream, (i, fit.id))
         return tuple(fits)
 
     # -- passes ------------------------------------------------------------------------------------------------------
@@ -204,7 +202,7 @@ class _Builder:
             for fields in _packed(groups, have, lambda f, t=template: self._bytes(t, f), budget):
                 job = replace(template, fields=fields, bytes=sum(self._bytes(template, f) for f in fields))
                 out.append(job)
-                requires[job.id] = tuple(f for f in job.edit_fits if not self.world.stored_state(f))
+                requires[job.id] = tuple(f for _, f in job.edit_fits if not self.world.stored_state(f))
         return out, requires
 
     def _bytes(self, job: PassJob, name: str) -> int:
@@ -240,18 +238,17 @@ class _Sweep:
         self.splits = splits
         self.edit = ""
         self.versions: list[str] = []
-        self.edit_fits: tuple[str, ...] = ()
+        self.edit_fits: tuple[tuple[int, str], ...] = ()
         self.pending_fits: list[FitJob] = []
-        for step in edits:  # an edit is fitted on the pass of the edits before it
-            text = f"{self.edit}+{step.text}" if self.edit else step.text
+        for i, step in enumerate(edits):  # an edit is fitted on the pass of the edits before it
             if step.card.needs_fit:
                 train = splits["train"]
                 store = self.store(train)
                 fields = step.card.needs or ("patch",)
                 self.want(store, train, fields)
-                fit = self.fit(text, step.card.version, fields[0], step.card.needs, store, self.edit_fits)
-                self.edit_fits = (*self.edit_fits, fit.id)
-            self.edit = text
+                fit = self.fit(edits[: i + 1], fields[0], store, ())
+                self.edit_fits = (*self.edit_fits, (i, fit.id))
+            self.edit = "+".join(e.text for e in edits[: i + 1])
             self.versions.append(step.versioned)
 
     def store(self, ref: SplitRef) -> str:
@@ -267,13 +264,17 @@ class _Sweep:
         self.builder.wanted[store].setdefault(fields)
 
     def fit(
-        self, chain: str, version: int, name: str, needs: tuple[str, ...], store: str, upstream: tuple[str, ...]
+        self, steps: tuple[RepairStep, ...], name: str, store: str, upstream: tuple[tuple[int, str], ...]
     ) -> FitJob:
+        """The fit of the last of some steps for one field, on tokens mapped by those before it."""
+        chain = "+".join(step.text for step in steps)
         if not store:
             raise UsageError(f"repair {chain!r} needs a train split to be fitted on")
+        needs = tuple(dict.fromkeys(n for step in steps for n in step.card.needs))
+        key = [[step.versioned for step in steps], name, store, self.seed, upstream]
         job = FitJob(
-            "fit-" + digest([chain, version, name, store, self.seed, upstream]), chain, name, needs, self.backbone, store,
-            self.splits["train"], self.view, self.dtype, self.seed, upstream,
+            "fit-" + digest(key), chain, name, needs, self.backbone, store, self.splits["train"], self.view, self.dtype,
+            self.seed, upstream,
         )  # fmt: skip
         self.pending_fits.append(job)
         return job

@@ -119,6 +119,11 @@ def convert(text: str, hint: Any, where: str) -> Any:
     raise UsageError(f"{where}={text!r} is not {wanted}")
 
 
+def every_param(value: Any) -> tuple[tuple[str, str], ...]:
+    """All parameters of a dataclass instance as text, for identities: a default may change, a number may not."""
+    return tuple((f.name, str(getattr(value, f.name))) for f in dataclasses.fields(value))
+
+
 def overrides(default: Any, value: Any) -> tuple[tuple[str, str], ...]:
     """The parameters in which a dataclass instance differs from its default, as text: the canonical brackets."""
     return tuple(

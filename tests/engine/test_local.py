@@ -24,6 +24,17 @@ def test_cells_share_forwards_and_the_same_command_again_does_none(bench: Any, c
     assert (nothing.forwards, backbone.images, nothing.outcomes) == (0, 12, {})
 
 
+def test_chains_whose_parts_need_other_fields_or_act_on_fewer_are_fitted(bench: Any, counting: Any) -> None:
+    plan, summary = bench.run(counting(), "fill_outliers+zscore,position_mean+center", "linear_segmentation", limit=20)
+    assert summary.count(plan, "ok") == 2, summary.outcomes
+
+
+def test_a_repair_of_patches_only_is_not_applicable_where_cls_is_read(bench: Any, counting: Any) -> None:
+    plan, summary = bench.run(counting(), "position_mean+center,center", "knn_classification")
+    assert [c.status for c in plan.cells] == ["not_applicable", "todo"]
+    assert summary.count(plan, "ok") == 1
+
+
 def test_only_what_is_missing_is_run(bench: Any, counting: Any) -> None:
     backbone = counting()
     bench.run(backbone, "none", "linear_segmentation")

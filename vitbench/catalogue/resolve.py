@@ -11,7 +11,7 @@ from vitbench.catalogue.cards import Protocol, RepairCard, TaskCard, TaskSetting
 from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.repairs import kinds
 from vitbench.errors import UsageError
-from vitbench.selection import Term, overrides, parse_chain, parse_term, with_params
+from vitbench.selection import Term, every_param, overrides, parse_chain, parse_term, with_params
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class RepairStep:
 
     @property
     def versioned(self) -> str:
-        """The text that identifies it: a repair whose implementation changed is another one."""
-        return f"{self.text}#{self.card.version}"
+        """The text that identifies it, defaults included: a repair whose implementation or default changed is another one."""
+        return f"{Term(self.card.name, every_param(self.params))}#{self.card.version}"
 
     def acts_on(self, name: str) -> bool:
         """Whether it changes a token field, with these parameters."""
@@ -66,14 +66,21 @@ def expand_backbones(pattern: str) -> list[str]:
         names = [str(Term(BACKBONES.get(base.name).name, base.params))]
     else:
         names = BACKBONES.match(base.name)
-    planted = [str(Term(d.name, overrides(card.params, with_params(card.params, d, "defect"))))
-               for d in defects for card in [DEFECTS.get(d.name)]]  # fmt: skip
-    return ["+".join([name, *planted]) for name in names]
+    suffixes = []
+    for term in defects:
+        card = DEFECTS.get(term.name)
+        suffixes.append(str(Term(card.name, overrides(card.params, with_params(card.params, term, "defect")))))
+    return ["+".join([name, *suffixes]) for name in names]
 
 
-def defect_versions(backbone: str) -> dict[str, int]:
-    """The planted defects of a backbone's name and their versions, which are part of its identity."""
-    return {term.name: DEFECTS.get(term.name).version for term in parse_chain(backbone)[1:]}
+def planted(backbone: str) -> list[str]:
+    """The defects of a backbone's name with all their parameters and versions, which are part of its identity."""
+    texts = []
+    for term in parse_chain(backbone)[1:]:
+        card = DEFECTS.get(term.name)
+        params = every_param(with_params(card.params, term, "defect"))
+        texts.append(f"{Term(card.name, params)}#{card.version}")
+    return texts
 
 
 def expand_repairs(pattern: str) -> list[str]:

@@ -193,4 +193,5 @@ def _sample_colour(rng: np.random.Generator) -> Floats:
     """A colour of random hue, saturation and value, through the usual hexcone."""
     hue, saturation, value = rng.uniform((0.0, 0.1, 0.35), (6.0, 0.85, 1.0))
     wheel = np.clip(np.abs((hue + np.array((0.0, 4.0, 2.0))) % 6.0 - 3.0) - 1.0, 0.0, 1.0)
-    return (value * (1.0 - saturation * (1.0 - wheel))).astype(np.float32)
+    colour: Floats = (value * (1.0 - saturation * (1.0 - wheel))).astype(np.float32)
+    return colour

@@ -69,7 +69,8 @@ def wall_depth(layout: Layout, x: Plane) -> Plane:
     """Depth of the wall in metres at image column x."""
     sine, cosine = np.sin(layout.wall_angle), np.cos(layout.wall_angle)
     distance = layout.wall_distance - layout.camera.x * sine - layout.camera.z * cosine
-    return (distance / (cosine + (x - 0.5) / layout.camera.focal * sine)).astype(np.float32)
+    depth: Plane = (distance / (cosine + (x - 0.5) / layout.camera.focal * sine)).astype(np.float32)
+    return depth
 
 
 def floor_depth(camera: Camera, y: Plane) -> Plane:

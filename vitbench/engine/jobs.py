@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue import TASKS
+from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.resolve import TaskRef, expand_tasks
 from vitbench.data.load import describe_dataset
 from vitbench.engine.options import RunOptions
@@ -47,6 +48,7 @@ class Workbench:
         self._modules = dict(modules or {})
         self._loaded: tuple[tuple[str, str], Backbone] | None = None
         self._samples: dict[SplitRef, Samples] = {}
+        self._datasets: dict[str, DatasetCard] = {}
 
     def backbone(self, name: str, dtype: str) -> Backbone:
         """The backbone with its defects, on the device; one is kept loaded."""
@@ -70,6 +72,12 @@ class Workbench:
         if ref not in self._samples:
             self._samples[ref] = Samples(ref, self.options.data_root)
         return self._samples[ref]
+
+    def dataset(self, name: str) -> DatasetCard:
+        """The card of a data set; a large folder is listed once per process."""
+        if name not in self._datasets:
+            self._datasets[name] = describe_dataset(name, self.options.data_root)
+        return self._datasets[name]
 
     def state(self, fit: str) -> State:
         path = state_path(self.options, fit)
@@ -102,9 +110,9 @@ def run_pass_job(job: PassJob, bench: Workbench) -> Outcome:
         if not fields:
             return Outcome("ok", "already there")
         backbone = bench.backbone(job.backbone, job.dtype)
+        states = {i: bench.state(fit) for i, fit in job.edit_fits}
         for i, text in enumerate(split_outside(job.edit, "+") if job.edit else []):
-            state = bench.state(job.edit_fits[i]) if i < len(job.edit_fits) else {}
-            backbone = build_repair(text).edit(backbone, state)
+            backbone = build_repair(text).edit(backbone, states.get(i, {}))
         samples = bench.samples(job.split)
         writer = ShardWriter(root, job.store, fields)
         cost = run_pass(backbone, samples.images(), TokenRequest(fields, job.view), [writer])
@@ -119,8 +127,7 @@ def run_fit_job(job: FitJob, bench: Workbench) -> Outcome:
         if path.is_file():
             return Outcome("ok", "already there")
         *steps, last = split_outside(job.repair, "+")
-        owners = [i for i, s in enumerate(steps) if build_repair(s).card.needs_fit]
-        fits = tuple((i, job.field, fit) for i, fit in zip(owners, job.upstream, strict=False))
+        fits = tuple((i, job.field, fit) for i, fit in job.upstream)
         context = StoreFitContext(bench, job, bench.maps(tuple(steps), fits))
         state = build_repair(last).fit(context)
         seconds = time.perf_counter() - started
@@ -145,7 +152,7 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         [ref] = expand_tasks(job.slot.task)
         card = ref.card
         task = TASKS.load(card.name)(ref.settings)
-        context = TaskContext(describe_dataset(job.slot.dataset, options.data_root), job.slot.seed)
+        context = TaskContext(bench.dataset(job.slot.dataset), job.slot.seed)
         maps = bench.maps(job.maps, job.fits)
         streams = {
             name: MappedStream(
