@@ -26,7 +26,7 @@ from vitbench.tokens.types import TokenRequest
 
 
 class Counting(Backbone):
-    """Patch pixels times a fixed random matrix. `broken` makes its tokens NaN."""
+    """Patch pixels times a fixed random matrix, the first one an outlier. `broken` makes its tokens NaN."""
 
     def __init__(self, broken: bool = False) -> None:
         self.card = BackboneCard("counting", "", "test", "module", 8, 1, 0, 16, 2, mean=(0, 0, 0), std=(1, 1, 1))
@@ -40,6 +40,7 @@ class Counting(Backbone):
         self.images += len(keys)
         weights = torch.randn(192, 16, generator=torch.Generator().manual_seed(0)).to(pixels.dtype)
         patch = patch_pixels(pixels, 8) @ weights
+        patch[:, 0, 0] *= 20  # an outlier, for repairs that look for one
         if self.broken:
             patch = patch * float("nan")
         out: dict[str, Tensor] = {}
