@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import psutil
@@ -69,6 +69,9 @@ class Workbench:
         return self._loaded[1]
 
     def samples(self, ref: SplitRef) -> Samples:
+        """A split, opened once. Rendered data give all targets with the picture, so tasks share what was rendered."""
+        if self.dataset(ref.dataset).size_px is not None:
+            ref = replace(ref, targets=())
         if ref not in self._samples:
             self._samples[ref] = Samples(ref, self.options.data_root)
         return self._samples[ref]
