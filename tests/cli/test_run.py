@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,6 +89,20 @@ def test_two_processes_with_the_same_plan_do_the_work_once(tmp_path: Path) -> No
     assert [p.returncode for p in both] == [0, 0]
     assert sum(int(re.findall(r"(\d+) forwards", text)[-1]) for text in outputs) == 8
     assert len(list((tmp_path / "runs").rglob("*.json"))) == 1
+
+
+def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    arguments = ["run", *CELL[:-2], "--workers", "1"]
+    process = spawned(tmp_path, *arguments)
+    assert process.stderr is not None
+    process.stderr.readline()  # the first line of progress: the run is under way
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, "the same command goes on" in err) == (130, True), err
+    again = spawned(tmp_path, *arguments)
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert "1 ok" in out
 
 
 DEADLY = """

@@ -47,13 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
     except VitbenchError as error:
         print(f"vitbench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # click turns the one into the other
         print("vitbench: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
     except BrokenPipeError:  # `vitbench list | head`
         sys.stderr.close()
         sys.exit(0)
