@@ -17,6 +17,9 @@ app = typer.Typer(
 )
 
 
+INTERRUPTED = 130
+
+
 def _mount() -> None:
     if app.registered_commands:
         return
@@ -47,9 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     except VitbenchError as error:
         print(f"vitbench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):  # click turns the one into the other
-        print("vitbench: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except BrokenPipeError:  # `vitbench list | head`
@@ -60,4 +62,6 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"vitbench: {error.format_message()}", file=sys.stderr)
             sys.exit(2)
         raise
+    if code == INTERRUPTED:  # which is also what newer versions of typer make of Ctrl-C
+        print("vitbench: interrupted; the same command goes on from here", file=sys.stderr)
     sys.exit(code or 0)
