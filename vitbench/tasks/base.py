@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -46,7 +47,7 @@ class TaskContext:
     seed: int
 
 
-class Task(Generic[S]):
+class Task(ABC, Generic[S]):
     """Base of all tasks. `settings` is the frozen dataclass of the protocol (with what the suite overrides)."""
 
     card: ClassVar[TaskCard]
@@ -58,9 +59,9 @@ class Task(Generic[S]):
         """A head fitted on train tokens; default: none. Hyper-parameters are chosen on a slice of train."""
         return None
 
+    @abstractmethod
     def measure(self, head: Any, test: TokenStream, context: TaskContext) -> Rows:
         """One row of sufficient statistics per unit."""
-        raise NotImplementedError(f"{type(self).__name__}.measure")
 
     def flags(self, head: Any, rows: Rows) -> Mapping[str, Any]:
         """Remarks for the record, such as a degenerate share or the chosen hyper-parameter."""
