@@ -22,7 +22,7 @@ def show(
 
     load_plugins(plugin or ())
     kind, card = find(name)
-    data = plain(card)
+    data = plain(card, words=not as_json)
     if as_json:
         print(json.dumps({"kind": kind, **data}, indent=1))
         return
@@ -53,25 +53,31 @@ def find(name: str) -> tuple[str, Any]:
     )
 
 
-def plain(value: Any) -> Any:
-    """Cards as plain data: dataclasses and models to dicts, sources and code to text, empty entries left out."""
-    from vitbench.catalogue.cards import Source
+def plain(value: Any, words: bool = False) -> Any:
+    """Cards as plain data: dataclasses and models to dicts, sources and code to text, empty entries left out.
+
+    words: settings of a protocol with what each means.
+    """
+    from vitbench.catalogue.cards import Source, TaskSettings
+    from vitbench.catalogue.tasks.settings import explained
 
     if isinstance(value, Source):
         return str(value)
+    if words and isinstance(value, TaskSettings):
+        return {name: f"{setting}  ({phrase})" for name, setting, phrase in explained(value)}
     if hasattr(value, "model_dump"):
         return value.model_dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
         return {
-            k: plain(v)
+            k: plain(v, words)
             for k, v in pairs
             if v not in ("", None, (), {}) and not (callable(v) and not isinstance(v, type))
         }
     if isinstance(value, (tuple, list)):
-        return [plain(v) for v in value]
+        return [plain(v, words) for v in value]
     if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
+        return {k: plain(v, words) for k, v in value.items()}
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
