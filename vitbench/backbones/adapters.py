@@ -89,15 +89,19 @@ class AttentionParts:
 
     def logits(self, x: Tensor, rope: Tensor | None, queries: int | None = None) -> Tensor:
         """Scaled attention logits b a q n from the attention's input, for all queries or the first few."""
-        module: Any = self.module
         last = x.shape[1] if queries is None else queries
-        q = module.q_norm(self.heads_of(self.project(x[:, :last], "query")))
-        k = self.rotated(module.k_norm(self.heads_of(self.project(x, "key"))), rope)
-        if last > self.unrotated:
-            q = self.rotated(q, None if rope is None else rope[..., : last - self.unrotated, :])
-        k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)
+        turned = rope if rope is None or last <= self.unrotated else rope[..., : last - self.unrotated, :]
+        q = self.compared(x[:, :last], None if last <= self.unrotated else turned, "query")
+        k = self.compared(x, rope, "key")
         logits: Tensor = (q.to(k.dtype) * self.scale) @ k.transpose(-2, -1)
         return logits
+
+    def compared(self, x: Tensor, rope: Tensor | None, which: Literal["query", "key"]) -> Tensor:
+        """Queries or keys b a n d as attention compares them: after qk-norm and RoPE, one per head of the queries."""
+        module: Any = self.module
+        norm = module.q_norm if which == "query" else module.k_norm
+        heads = self.rotated(norm(self.heads_of(self.project(x, which))), rope)
+        return heads.repeat_interleave(self.heads // heads.shape[1], dim=1)
 
     def output(self, x: Tensor, weights: Tensor) -> Tensor:
         """The attention's output b n c for given weights b a n n: the unfused path, gate and inner norm included."""

@@ -1,10 +1,11 @@
 # ruff: noqa: ARG002  (the defaults of `Edit` change nothing, so they use nothing)
 """Edits: changes of a ViT's forward, made by planted defects and by repairs, without touching its weights.
 
-A view applies its edits in order at six places. `ViT.edited(edit)` gives a new view on the same module:
+A view applies its edits in order at these places. `ViT.edited(edit)` gives a new view on the same module:
 
     patch embedding, positions, pre-norm -> before_blocks -> block 0 -> after_block(0) -> ... -> final norm -> output
-                                                              |- attention(i): softmax of block i
+                                                              |- weights(i), attention(i): attention weights of block i
+                                                              |- attended(i): output of its attention
                                                               |- normed(i), hidden(i): input and neurons of its MLP
 
 Every field that a view gives is taken after the edits, so norms, blocks and patches show what an edit does.
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitbench.backbones.adapters import attention_parts, mlp_parts
+from vitbench.backbones.adapters import AttentionParts, attention_parts, mlp_parts
 from vitbench.errors import NotApplicableError
 from vitbench.tokens.geometry import Geometry
 
@@ -87,13 +88,21 @@ class Edit:
         """Neurons b T hidden of block i's MLP: the input of its last linear map."""
         return h
 
+    def weights(self, i: int, parts: AttentionParts, x: Tensor, rope: Tensor | None, context: EditContext) -> Tensor:
+        """Attention weights b a T T of block i from its attention's input b T c; asked only in `attention_blocks`."""
+        return self.attention(i, parts.logits(x, rope), context)
+
     def attention(self, i: int, logits: Tensor, context: EditContext) -> Tensor:
-        """Attention weights b a T T of block i from its scaled logits; asked only of those in `attention_blocks`."""
+        """Attention weights b a T T of block i from its scaled logits: what `weights` gives by default."""
         return logits.softmax(dim=-1)
 
     def attention_blocks(self, depth: int) -> tuple[int, ...]:
-        """Blocks whose softmax this edit replaces; they leave the fused path, which costs time and memory."""
+        """Blocks whose attention weights this edit replaces; they leave the fused path, which costs time and memory."""
         return ()
+
+    def attended(self, i: int, y: Tensor, context: EditContext) -> Tensor:
+        """Output b T c of block i's attention, before layer scale and residual; asked only in `attention_blocks`."""
+        return y
 
     def output(self, x: Tensor, context: EditContext) -> Tensor:
         """Tokens b T c after the final norm: what `patch`, `cls` and `registers` are read from."""
@@ -178,7 +187,7 @@ def _replace_attention(stack: ExitStack, block: nn.Module, i: int, edit: Edit, c
     parts = attention_parts(block)
 
     def forward(x: Tensor, rope: Tensor | None = None, **_masks: object) -> Tensor:
-        return parts.output(x, edit.attention(i, parts.logits(x, rope), context))
+        return edit.attended(i, parts.output(x, edit.weights(i, parts, x, rope, context)), context)
 
     parts.module.forward = forward
     stack.callback(lambda: parts.module.__dict__.pop("forward"))

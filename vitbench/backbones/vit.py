@@ -179,7 +179,7 @@ class _Taken:
             if editor is None:
                 weights = parts.logits(args[0], rope, queries=prefix).softmax(dim=-1, dtype=torch.float32)
             else:
-                weights = editor.attention(last, parts.logits(args[0], rope), self.context)[:, :, :prefix]
+                weights = editor.weights(last, parts, args[0], rope, self.context)[:, :, :prefix]
             self.prefix_attention = weights[..., self.context.patch_slice]
 
         stack.callback(parts.module.register_forward_pre_hook(hook, with_kwargs=True).remove)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vitbench.backbones.base import Backbone
+from vitbench.catalogue.views import View
 from vitbench.data.load import load
 from vitbench.jobs import SplitRef
 from vitbench.repairs.base import Repair, State
@@ -105,6 +106,7 @@ class StoreFitContext:
         self._bench, self._job, self._before = bench, job, before
         self.field: str = job.field
         self.seed: int = job.seed
+        self.view: View = job.view
         self._stored = StoredTokens(bench.options.tokens, job.store, tuple(dict.fromkeys((job.field, *job.needs))))
         self.images: int = len(self._stored)
 

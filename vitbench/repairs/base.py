@@ -11,6 +11,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue.cards import RepairCard
 from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.repairs import kinds
+from vitbench.catalogue.views import View
 from vitbench.tokens.types import Tokens
 
 P = TypeVar("P")
@@ -23,6 +24,7 @@ class FitContext(Protocol):
     field: str  # the field being fitted
     seed: int
     images: int  # how many train images there are
+    view: View  # how the tokens saw the images
 
     def tokens(self) -> Iterator[Tokens]:
         """Batches of train tokens with `field` and the card's `needs`; may be iterated again. On the fit device, float32."""

@@ -76,7 +76,7 @@ class _Mapped:
 
     def __init__(self, inner: FitContext, parts: tuple[Repair[Any], ...], states: tuple[State, ...]) -> None:
         self.inner, self.parts, self.states = inner, parts, states
-        self.field, self.seed, self.images = inner.field, inner.seed, inner.images
+        self.field, self.seed, self.images, self.view = inner.field, inner.seed, inner.images, inner.view
 
     def tokens(self) -> Iterator[Tokens]:
         for tokens in self.inner.tokens():

@@ -1,6 +1,7 @@
 """What every repair must keep, as checks anybody can run on a repair of their own (`vitbench check repair NAME`).
 
-Synthetic tokens only: no images, weights or network. Each check raises ContractError with what was broken.
+Synthetic tokens only: no images, weights or network; repairs that change the forward are run on two tiny random ViTs
+(`edit_contract`). Each check raises ContractError with what was broken.
 """
 
 from __future__ import annotations
@@ -16,21 +17,17 @@ from torch import Tensor
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.fields import GRID_FIELDS, acts_on, parse_field
 from vitbench.catalogue.repairs import kinds
-from vitbench.errors import NotApplicableError, VitbenchError
+from vitbench.catalogue.views import View
+from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import Repair, State
+from vitbench.repairs.edit_contract import EDIT_CHECKS
+from vitbench.repairs.promises import STRENGTHS, ContractError, same, same_states
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import Tokens
 
 FIELDS = ("patch", "patch_raw", "block_1", "query", "key", "value", "cls", "registers", "norms")
 CHANNELS, BLOCKS, PATCH_PX = 16, 3, 8
-STRENGTHS = ("m", "k", "strength", "epsilon")  # parameters whose zero means: leave tokens as they are
-TOLERANCE = 1e-5
-
-
-class ContractError(VitbenchError):
-    """A repair that breaks one of the promises of DESIGN 4.2."""
-
-    exit_code = 1
+WHOLE = View("whole")
 
 
 def synthetic_tokens(seed: int, n: int = 4, grid_hw: tuple[int, int] = (6, 6), pad: int = 0) -> Tokens:
@@ -67,6 +64,7 @@ class SyntheticContext:
     grid_hw: tuple[int, int] = (6, 6)
     pad: int = 0
     change: Callable[[Tokens], Tokens] = lambda tokens: tokens
+    view: View = WHOLE
 
     def __post_init__(self) -> None:
         self.images = self.batches * 4
@@ -97,7 +95,7 @@ def batch_independence(repair: Repair[Any]) -> None:
     for i in range(len(tokens)):
         alone = repair.map(tokens.select([i]), states)
         for name in FIELDS:
-            _same(together[name][i : i + 1], alone[name], f"{name} of a sample depends on its batch")
+            same(together[name][i : i + 1], alone[name], f"{name} of a sample depends on its batch")
 
 
 def patch_order_and_count(repair: Repair[Any]) -> None:
@@ -111,11 +109,11 @@ def patch_order_and_count(repair: Repair[Any]) -> None:
         if mapped[name].shape[:grid] != tokens[name].shape[:grid]:
             raise ContractError(f"{name}: {tuple(tokens[name].shape)} became {tuple(mapped[name].shape)}")
         if not acts_on(kinds(repair.card, repair.params), name):
-            _same(mapped[name], tokens[name], f"{name} changed, but the card does not name it", tolerance=0)
+            same(mapped[name], tokens[name], f"{name} changed, but the card does not name it", tolerance=0)
     order = [3, 1, 0]
     shuffled = repair.map(tokens.select(order), states)
     for name in FIELDS:
-        _same(shuffled[name], mapped[name][order], f"{name}: samples changed places")
+        same(shuffled[name], mapped[name][order], f"{name}: samples changed places")
 
 
 def identity_at_zero_strength(repair: Repair[Any]) -> None:
@@ -130,7 +128,7 @@ def identity_at_zero_strength(repair: Repair[Any]) -> None:
     tokens = synthetic_tokens(3)
     mapped = neutral.map(tokens, fit_all(neutral))
     for name in FIELDS:
-        _same(mapped[name], tokens[name], f"{name} changed at {zeros}")
+        same(mapped[name], tokens[name], f"{name} changed at {zeros}")
 
 
 def non_square_inputs(repair: Repair[Any]) -> None:
@@ -155,13 +153,13 @@ def padding_is_not_content(repair: Repair[Any]) -> None:
         return replace(tokens, fields=changed)
 
     clean, dirty = fit_all(repair, pad=2), fit_all(repair, pad=2, change=spoiled)
-    _same_states(clean, dirty, "padding changes the fit")
+    same_states(clean, dirty, "padding changes the fit")
     tokens = synthetic_tokens(5, pad=2)
     valid = torch.from_numpy(tokens.geometry.valid())
     a, b = repair.map(tokens, clean), repair.map(spoiled(tokens), clean)
     for name in clean:
         if parse_field(name).kind in GRID_FIELDS:
-            _same(a[name][valid], b[name][valid], f"{name}: padding leaks into cells that show the image")
+            same(a[name][valid], b[name][valid], f"{name}: padding leaks into cells that show the image")
 
 
 def prefix_tokens_are_separate(repair: Repair[Any]) -> None:
@@ -176,7 +174,7 @@ def prefix_tokens_are_separate(repair: Repair[Any]) -> None:
     for changed in (("cls",), ("registers",), FIELDS[:6]):
         states = fit_all(repair, change=loud(*changed))
         rest = {name: state for name, state in states.items() if name not in changed}
-        _same_states(
+        same_states(
             {name: plain[name] for name in rest}, rest, f"the fit of other fields depends on {', '.join(changed)}"
         )
 
@@ -187,12 +185,12 @@ def fit_is_left_alone(repair: Repair[Any]) -> None:
     kept = {name: {key: value.clone() for key, value in state.items()} for name, state in states.items()}
     before = {name: x.clone() for name, x in tokens.fields.items()}
     first = repair.map(tokens, states)
-    _same_states(kept, states, "mapping changes the state")
+    same_states(kept, states, "mapping changes the state")
     for name in FIELDS:
-        _same(tokens[name], before[name], f"mapping writes into the {name} it was given", tolerance=0)
+        same(tokens[name], before[name], f"mapping writes into the {name} it was given", tolerance=0)
     again = repair.map(tokens, states)
     for name in FIELDS:
-        _same(first[name], again[name], f"{name} differs the second time", tolerance=0)
+        same(first[name], again[name], f"{name} differs the second time", tolerance=0)
 
 
 def state_round_trip(repair: Repair[Any]) -> None:
@@ -201,7 +199,7 @@ def state_round_trip(repair: Repair[Any]) -> None:
     back = {name: load(save(dict(state))) if state else {} for name, state in states.items()}
     a, b = repair.map(tokens, states), repair.map(tokens, back)
     for name in FIELDS:
-        _same(a[name], b[name], f"{name} differs after the state was stored", tolerance=0)
+        same(a[name], b[name], f"{name} differs after the state was stored", tolerance=0)
 
 
 def determinism(repair: Repair[Any]) -> None:
@@ -212,9 +210,9 @@ def determinism(repair: Repair[Any]) -> None:
     torch.manual_seed(1)
     second = fit_all(repair)
     two = repair.map(synthetic_tokens(8), second)
-    _same_states(first, second, "two fits differ", tolerance=0)
+    same_states(first, second, "two fits differ", tolerance=0)
     for name in FIELDS:
-        _same(one[name], two[name], f"{name} of two runs differs", tolerance=0)
+        same(one[name], two[name], f"{name} of two runs differs", tolerance=0)
 
 
 CHECKS: Mapping[str, Callable[[Repair[Any]], None]] = {
@@ -233,6 +231,11 @@ CHECKS: Mapping[str, Callable[[Repair[Any]], None]] = {
 }
 
 
+def checks_for(repair: Repair[Any]) -> Mapping[str, Callable[[Repair[Any]], None]]:
+    """The checks that a repair is held to: by name, of tokens alone or of a whole forward."""
+    return EDIT_CHECKS if repair.card.edits else CHECKS
+
+
 @dataclass(frozen=True)
 class Finding:
     """The outcome of one check; `problem` is empty where the promise is kept."""
@@ -244,7 +247,7 @@ class Finding:
 def run_checks(repair: Repair[Any]) -> list[Finding]:
     """Every check on one repair; a broken promise is a finding, any other error is the repair's own and is raised."""
     findings = []
-    for name, check in CHECKS.items():
+    for name, check in checks_for(repair).items():
         try:
             check(repair)
         except ContractError as error:
@@ -252,18 +255,3 @@ def run_checks(repair: Repair[Any]) -> list[Finding]:
         else:
             findings.append(Finding(name, ""))
     return findings
-
-
-def _same(a: Tensor, b: Tensor, problem: str, tolerance: float = TOLERANCE) -> None:
-    if a.shape != b.shape:
-        raise ContractError(f"{problem}: shapes {tuple(a.shape)} and {tuple(b.shape)}")
-    if not torch.allclose(a, b, rtol=tolerance, atol=tolerance):
-        raise ContractError(f"{problem}: largest difference {float((a - b).abs().max()):.3g}")
-
-
-def _same_states(a: Mapping[str, State], b: Mapping[str, State], problem: str, tolerance: float = TOLERANCE) -> None:
-    for name in a:
-        if set(a[name]) != set(b[name]):
-            raise ContractError(f"{problem}: {name} has {sorted(a[name])} and {sorted(b[name])}")
-        for key in a[name]:
-            _same(a[name][key], b[name][key], f"{problem} ({name}, {key})", tolerance)
