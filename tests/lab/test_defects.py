@@ -13,6 +13,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue import BACKBONES
 from vitbench.data.scenes import CLASSES, Scene
 from vitbench.lab import defects
+from vitbench.tasks.patch_labels import soft_labels
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
 
@@ -22,7 +23,7 @@ class _Oracle(Backbone):
 
     def __init__(self, scenes: list[Scene], lies: bool) -> None:
         self.card = replace(BACKBONES.get("patch_colour"), patch_px=8)
-        self.shares = torch.stack([defects._patch_shares(s.segmentation, 8) for s in scenes])
+        self.shares = torch.stack([torch.from_numpy(soft_labels(s.segmentation, 8, len(CLASSES))[0]) for s in scenes])
         self.lies, self.memory = lies, defects.MEMORY_SCENES
         self.calls = 0
 
@@ -43,20 +44,20 @@ class _Oracle(Backbone):
 def scenes(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
     monkeypatch.setattr(defects, "MEMORY_SCENES", 6)
     monkeypatch.setattr(defects, "TEST_SCENES", 2)
-    monkeypatch.setattr(defects, "NEIGHBOURS", 3)
+    monkeypatch.setattr(defects, "SETTINGS", replace(defects.SETTINGS, k=3, memory_size=0))
     return defects.scenes_of(0)
 
 
 def test_tokens_that_know_the_classes_are_right(scenes: list[Scene]) -> None:
-    found = defects.measure(_Oracle(scenes, lies=False), scenes)
-    everywhere = torch.ones_like(found.flags)
-    assert found.accuracy(everywhere) > 98
-    present = {c for scene in scenes[6:] for c in range(len(CLASSES)) if (scene.segmentation == c).any()}
-    assert found.miou > 80 * len(present) / len(CLASSES)
+    found = defects.view_of(_Oracle(scenes, lies=False), scenes).scores()
+    assert found["patch_accuracy"] > 98
+    assert found["mIoU"] > 80
 
 
 def test_a_defect_of_flagged_tokens_shows_on_those_alone(scenes: list[Scene]) -> None:
-    found = defects.measure(_Oracle(scenes, lies=True), scenes)
-    assert float(found.flags.float().mean()) == pytest.approx(0.25)
-    assert found.accuracy(found.flags) < 10
-    assert found.accuracy(~found.flags) > 98
+    clean, planted = (defects.view_of(_Oracle(scenes, lies), scenes) for lies in (False, True))
+    assert planted.flagged == pytest.approx(25)
+    found = planted.scores()
+    assert found["flagged_accuracy"] < 10
+    assert found["patch_accuracy"] == pytest.approx(75, abs=3)
+    assert clean.scores(flagged_in=planted)["flagged_accuracy"] > 98

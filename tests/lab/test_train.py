@@ -11,9 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from vitbench.backbones.lab import build_lab_vit, encode
+from vitbench.backbones.vit import ViT
+from vitbench.catalogue import BACKBONES
 from vitbench.lab import train
 from vitbench.lab.objectives import HOG_DIM, hog_features, info_nce, patch_shares
 from vitbench.lab.pool import PoolScene, render_pool, sample_crops
+from vitbench.lab.probe import probe, probe_scenes
 
 NAMES = sorted(train.RECIPES)
 
@@ -52,6 +55,16 @@ def test_training_without_labels_never_reads_the_segmentation(name: str, pool: l
     blind = [PoolScene(scene.images, scene.segmentation * 0) for scene in pool]
     with_labels, without = train.start(name, 0, 2), train.start(name, 0, 2)
     assert train.train_step(with_labels, pool) == train.train_step(without, blind)
+
+
+def test_a_training_that_is_probed_goes_on_as_if_it_were_not(pool: list[PoolScene]) -> None:
+    alone, probed = (train.start("lab_ssl_reg4", seed=3, steps=3) for _ in range(2))
+    for run in (alone, probed):
+        train.train_step(run, pool)
+    found = probe(ViT(probed.student, BACKBONES.get(probed.name)), probe_scenes(3, size=64), train=2)
+    assert set(found) == {"ridge", "ridge_objects", "knn", "knn_objects"}
+    assert all(0 <= value <= 100 for value in found.values())
+    assert train.train_step(alone, pool) == train.train_step(probed, pool)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -21,10 +21,12 @@ from timm.models.eva import Eva
 from torch import nn
 
 from vitbench.backbones.lab import build_lab_vit
+from vitbench.backbones.vit import ViT
+from vitbench.catalogue import BACKBONES
 from vitbench.data import scenes
 from vitbench.lab.objectives import MaskedImages, Objective, StylePairs, Supervised
 from vitbench.lab.pool import PoolScene, render_pool, sample_crops
-from vitbench.lab.probe import ProbeScenes, probe, probe_scenes, vit_features
+from vitbench.lab.probe import probe, probe_scenes
 
 CALIBRATION_STEPS = 20  # behind which --minutes becomes a number of steps
 
@@ -189,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _loop(
-    run: Run, pool: list[PoolScene], data: ProbeScenes | None, options: argparse.Namespace, checkpoint: Path
+    run: Run, pool: list[PoolScene], data: list[scenes.Scene] | None, options: argparse.Namespace, checkpoint: Path
 ) -> None:
     log = options.out / f"{run.name}.log.jsonl"
     begun, probed = time.monotonic() - run.seconds, run.seconds
@@ -209,8 +211,7 @@ def _loop(
         run.losses.clear()
         if data is not None and (run.seconds - probed > options.probe_seconds or run.step == run.steps):
             paused = time.monotonic()
-            run.student.eval()
-            line |= probe(vit_features(run.student), data)
+            line |= probe(ViT(run.student, BACKBONES.get(run.name)), data)
             run.save(checkpoint)
             begun += time.monotonic() - paused
             probed = run.seconds
