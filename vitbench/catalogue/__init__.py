@@ -8,11 +8,14 @@ from vitbench.catalogue.datasets import DATASET_CARDS
 from vitbench.catalogue.defects import DEFECT_CARDS
 from vitbench.catalogue.edits import EDIT_CARDS
 from vitbench.catalogue.repairs import REPAIR_CARDS
+from vitbench.catalogue.singular import SINGULAR_CARDS
 from vitbench.catalogue.tasks import TASK_CARDS
 from vitbench.registry import Registry
 
 BACKBONES: Registry[BackboneCard] = Registry("backbone", BACKBONE_CARDS, base="vitbench.backbones.base:Backbone")
 DEFECTS: Registry[DefectCard] = Registry("defect", DEFECT_CARDS)
-REPAIRS: Registry[RepairCard] = Registry("repair", (*REPAIR_CARDS, *EDIT_CARDS), base="vitbench.repairs.base:Repair")
+REPAIRS: Registry[RepairCard] = Registry(
+    "repair", (*REPAIR_CARDS, *EDIT_CARDS, *SINGULAR_CARDS), base="vitbench.repairs.base:Repair"
+)
 TASKS: Registry[TaskCard] = Registry("task", TASK_CARDS, base="vitbench.tasks.base:Task")
 DATASETS: Registry[DatasetCard] = Registry("dataset", DATASET_CARDS)

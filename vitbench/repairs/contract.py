@@ -22,11 +22,11 @@ from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.edit_contract import EDIT_CHECKS
 from vitbench.repairs.promises import STRENGTHS, ContractError, same, same_states
+from vitbench.repairs.synthetic_vit import BLOCKS, CHANNELS, PATCH_PX, loud_direction, synthetic_vit
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import Tokens
 
 FIELDS = ("patch", "patch_raw", "block_1", "query", "key", "value", "cls", "registers", "norms")
-CHANNELS, BLOCKS, PATCH_PX = 16, 3, 8
 WHOLE = View("whole")
 
 
@@ -44,6 +44,8 @@ def synthetic_tokens(seed: int, n: int = 4, grid_hw: tuple[int, int] = (6, 6), p
     loud[0, h // 2, w // 2] = True
     for name in made:
         made[name] = torch.where(loud.unsqueeze(-1), made[name] * 20, made[name])
+    written = made["patch_raw"].norm(dim=-1, keepdim=True) * loud_direction()
+    made["patch_raw"] = torch.where(loud.unsqueeze(-1), written, made["patch_raw"])
     made["cls"] = torch.randn(n, CHANNELS, generator=generator) - 4
     made["registers"] = torch.randn(n, 4, CHANNELS, generator=generator) + 9
     made["norms"] = made["patch_raw"].norm(dim=-1).unsqueeze(1).expand(n, BLOCKS, h, w).clone()
@@ -74,7 +76,7 @@ class SyntheticContext:
             yield self.change(synthetic_tokens(1000 + i, grid_hw=self.grid_hw, pad=self.pad))
 
     def backbone(self) -> Backbone:
-        raise NotApplicableError("synthetic tokens have no backbone", "check this repair on a backbone")
+        return synthetic_vit()
 
     def pixels(self) -> Iterator[Any]:
         raise NotApplicableError("synthetic tokens have no images", "check this repair on a data set")

@@ -1,8 +1,4 @@
-"""Replace tokens of outlying norm by the mean of their sound neighbours.
-
-Outliers are found in the residual stream before the final norm, where they show (facebookresearch/dinov2 issues 293 and
-373: after it they do not), with a threshold fitted on train tokens.
-"""
+"""Replace tokens of outlying norm by the mean of their sound neighbours."""
 
 from __future__ import annotations
 
@@ -10,14 +6,11 @@ import torch
 from torch import Tensor
 
 from vitbench.catalogue.repairs import FILL_OUTLIERS, FillOutliersParams
-from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext, Repair, State
-from vitbench.repairs.moments import ThinnedSample, median_and_mad, require_images, valid_cells
+from vitbench.repairs.moments import valid_cells
 from vitbench.repairs.neighbours import BOX, weighted_mean_3x3
-from vitbench.repairs.norm_clip import NORMAL_MAD
+from vitbench.repairs.outlier_norms import norm_threshold, outlying
 from vitbench.tokens.types import Tokens
-
-DEVIATIONS, ROBUST_Z = 3.0, 5.0
 
 
 class FillOutliers(Repair[FillOutliersParams]):
@@ -30,41 +23,11 @@ class FillOutliers(Repair[FillOutliersParams]):
     card = FILL_OUTLIERS
 
     def fit(self, context: FitContext) -> State:
-        require_images(context, self.card.name)
-        sample = ThinnedSample()
-        for tokens in context.tokens():
-            sample.add(self._of(tokens)[valid_cells(tokens, tokens["norms"].device)])
-        norms = sample.values().double()
-        if not len(norms):
-            raise NotApplicableError("no train tokens to fit on", "give the data set train images")
-        threshold = self._threshold(norms)
-        if norms[-1] <= threshold:
-            raise NotApplicableError(
-                f"repair {self.card.name!r}: no train token has an outlying norm ({self.params.det} rule, "
-                f"threshold {float(threshold):.4g}), so there is nothing to fill",
-                "the backbone may have no such artefacts, or fewer than the rule needs",
-            )
-        return {"threshold": threshold.float()}
-
-    def _threshold(self, ordered: Tensor) -> Tensor:
-        if self.params.det == "robust":
-            median, mad = median_and_mad(ordered)
-            return median + ROBUST_Z * NORMAL_MAD * mad
-        return ordered.mean() + DEVIATIONS * ordered.std(correction=0)
-
-    def _of(self, tokens: Tokens) -> Tensor:
-        norms = tokens["norms"]  # b l h w
-        if not -norms.shape[1] <= self.params.block < norms.shape[1]:
-            raise NotApplicableError(
-                f"repair {self.card.name!r}: block={self.params.block} of {norms.shape[1]} blocks",
-                "use a block that is there",
-            )
-        return norms[:, self.params.block]
+        return {"threshold": norm_threshold(context, self.params.det, self.params.block, self.card.name)}
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
-        valid = valid_cells(tokens, x.device)
-        flagged = (self._of(tokens).to(x) > state["threshold"].to(x)) & valid
-        return filled(x, flagged, valid & ~flagged)
+        flagged = outlying(tokens, state["threshold"], self.params.block, self.card.name).to(x.device)
+        return filled(x, flagged, valid_cells(tokens, x.device) & ~flagged)
 
 
 def filled(x: Tensor, flagged: Tensor, sound: Tensor) -> Tensor:

@@ -1,0 +1,114 @@
+"""Cards of the repairs that use a direction or a neighbourhood: singular defects, outlier directions, whitening, median."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vitbench.catalogue.cards import RepairCard, Source
+from vitbench.catalogue.repairs import CHANNEL_KINDS, GRID_KINDS, NO_FIT, ONE_PASS, OWN_BASELINE, NoParams
+from vitbench.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SinderFillParams:
+    """rule: `robust` (|cos| > median + 5 x 1.4826 x MAD of all train tokens) or `published`, within each image:
+    |cos| > mean + 4 sd, where at least 3 tokens are.
+
+    The published rule cannot flag more than 1 token in 17: beyond that none is 4 deviations from the mean.
+    """
+
+    rule: Literal["robust", "published"] = "robust"
+
+
+@dataclass(frozen=True)
+class ProjectOutParams:
+    """det and block: which tokens give the direction, as in `fill_outliers`."""
+
+    det: Literal["norm", "robust"] = "robust"
+    block: int = -1
+
+
+@dataclass(frozen=True)
+class PcaWhitenParams:
+    """d: components to keep, as a number (int) or a fraction of the channels (float)."""
+
+    d: int | float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.d <= 0 or (isinstance(self.d, float) and self.d > 1):
+            raise UsageError(
+                f"pca_whiten: d={self.d} is neither a number of components nor a fraction of the channels",
+                "use d=64 or d=0.5",
+            )
+
+
+_SINDER = Source("Wang et al.", 2024, "2407.16826", "https://github.com/haoqiwang/sinder")
+_NO_LICENCE = "none (implemented from the description)"
+
+SINDER_FILL = RepairCard(
+    name="sinder_fill",
+    entry="vitbench.repairs.sinder_fill:SinderFill",
+    params=SinderFillParams(),
+    family="map",
+    acts_on=GRID_KINDS,
+    needs=("patch_raw",),
+    needs_fit=True,
+    summary="replaces tokens along the last block's singular defect direction by the mean of their sound neighbours",
+    source=_SINDER,
+    upstream_licence=_NO_LICENCE,
+    differs="the detector alone, without the fine-tuning of SINDER, and a fill in place of its loss; published for "
+    "DINOv2 ViT-g/14; detection behind the last block instead of the first defective one; border tokens are filled "
+    "too; the slope of the MLP is exact instead of sampled; the default threshold is fitted on train tokens",
+    cost="fit: an eigendecomposition per block and one pass over the train tokens; no forward at test time",
+)
+SINDER_PROJECT = RepairCard(
+    name="sinder_project",
+    entry="vitbench.repairs.sinder_project:SinderProject",
+    params=NoParams(),
+    family="map",
+    acts_on=("patch", "patch_raw", "block"),
+    needs_fit=True,
+    summary="projects the singular defect direction of the field's block out of every token",
+    source=_SINDER,
+    upstream_licence=_NO_LICENCE,
+    differs="a training-free use of the direction that SINDER repairs by fine-tuning; behind the final norm the "
+    "direction is the one that norm makes of it; the slope of the MLP is exact instead of sampled",
+    cost="fit: an eigendecomposition per block, no token is read; no forward at test time",
+)
+PROJECT_OUT = RepairCard(
+    name="project_out",
+    entry="vitbench.repairs.project_out:ProjectOut",
+    params=ProjectOutParams(),
+    family="map",
+    acts_on=GRID_KINDS,
+    needs=("norms",),
+    needs_fit=True,
+    summary="projects the mean direction of train tokens of outlying norm out of every token",
+    differs=OWN_BASELINE,
+    cost="fit: two passes over the train tokens; no forward at test time",
+)
+PCA_WHITEN = RepairCard(
+    name="pca_whiten",
+    entry="vitbench.repairs.pca_whiten:PcaWhiten",
+    params=PcaWhitenParams(),
+    family="map",
+    acts_on=CHANNEL_KINDS,
+    needs_fit=True,
+    summary="keeps the first principal components of train tokens, each scaled to unit variance",
+    differs=OWN_BASELINE,
+    cost=ONE_PASS + "; fewer channels after it",
+)
+MEDIAN3 = RepairCard(
+    name="median3",
+    entry="vitbench.repairs.median3:Median3",
+    params=NoParams(),
+    family="map",
+    acts_on=GRID_KINDS,
+    role="control",
+    summary="3x3 median of every channel over the grid: smoothing that single outliers do not move",
+    differs="negative control",
+    cost=NO_FIT,
+)
+
+SINGULAR_CARDS: tuple[RepairCard, ...] = (SINDER_FILL, SINDER_PROJECT, PROJECT_OUT, PCA_WHITEN, MEDIAN3)
