@@ -73,3 +73,12 @@ def test_position_only_means_the_same_place_at_every_grid_size() -> None:
     small = control.tokens(images(1, (24, 24)), REQUEST, ["a"])["patch"]
     large = control.tokens(images(1, (72, 72)), REQUEST, ["a"])["patch"]
     torch.testing.assert_close(small, large[:, 1::3, 1::3])
+
+
+def test_the_random_vit_is_what_the_trainings_of_the_lab_start_from() -> None:
+    from vitbench.lab.train import start
+
+    control, student = load_backbone("random_vit").module, start("lab_ssl", seed=0).student
+    assert control is not None
+    ours = control.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in student.state_dict().items())

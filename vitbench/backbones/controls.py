@@ -14,7 +14,7 @@ from timm.layers import PatchEmbed
 from torch import Tensor
 
 from vitbench.backbones.base import Backbone
-from vitbench.backbones.lab import build_lab_vit
+from vitbench.backbones.lab import build_lab_vit, start_with_edges
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue.backbones import RandomViTParams
 from vitbench.catalogue.cards import BackboneCard
@@ -29,7 +29,10 @@ COSINES = 8  # per axis
 
 
 def random_vit(card: BackboneCard, weights: WeightsState) -> ViT:
-    """The lab's architecture as it is initialised, the same for a seed on every run and device."""
+    """The lab's architecture as its trainings find it, edge filters included: the same for a seed on every run and device.
+
+    With noise in place of the edge filters it would be a weaker control than what the lab's models start from.
+    """
     params: RandomViTParams = card.options["params"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
@@ -39,6 +42,7 @@ def random_vit(card: BackboneCard, weights: WeightsState) -> ViT:
             module.patch_embed = PatchEmbed(
                 side, params.patch_px, embed_dim=module.embed_dim, strict_img_size=False, output_fmt="NHWC"
             )
+        start_with_edges(module)
     return ViT(module.eval().requires_grad_(False), card, weights.digest)
 
 

@@ -75,3 +75,25 @@ def encode(model: Eva, images: torch.Tensor, keep: torch.Tensor | None = None) -
         tokens = block(tokens, rope=rope)
     normed: torch.Tensor = model.norm(tokens)
     return normed
+
+
+def start_with_edges(student: Eva) -> None:
+    """Start five sixths of the patch embedding as Gabor filters without a mean, so that shading is seen before colour.
+
+    From plain noise the mean colour of a patch drowns its edges for the first thousand steps.
+    """
+    weight = student.patch_embed.proj.weight
+    count, channels, side, _ = weight.shape
+    count = count * 5 // 6
+    y, x = torch.meshgrid(*[torch.arange(side) - (side - 1) / 2] * 2, indexing="ij")
+    angle, phase = torch.rand(count) * math.pi, torch.rand(count) * 2 * math.pi
+    wavelength = 3.5 * (16 / 3.5) ** torch.rand(count)
+    centre = (torch.rand(2, count) - 0.5) * side * 0.6
+    dx, dy = x - centre[0, :, None, None], y - centre[1, :, None, None]
+    along = dx * angle.cos()[:, None, None] + dy * angle.sin()[:, None, None]
+    wave = (2 * math.pi * along / wavelength[:, None, None] + phase[:, None, None]).cos()
+    filters = wave * (-(dx.square() + dy.square()) / (0.3 * side) ** 2 / 2).exp()
+    filters = filters - filters.mean((1, 2), keepdim=True)
+    filters = filters / filters.square().sum((1, 2), keepdim=True).sqrt()
+    with torch.no_grad():
+        weight[:count] = filters[:, None] * (1 + 0.3 * torch.randn(count, channels, 1, 1)) / math.sqrt(channels)

@@ -68,10 +68,10 @@ CONTROL_CARDS = (
         depth=6,
         mean=LAB_MEAN,
         std=LAB_STD,
-        weights="none",
+        weights="none:edges",
         position="RoPE in patch units, any size",
         licence="Apache-2.0",
-        notes="the lab's architecture as it is initialised: what the architecture alone gives",
+        notes="the lab's architecture as its trainings find it: what architecture and start alone give",
         options={"params": RandomViTParams()},
     ),
     BackboneCard(

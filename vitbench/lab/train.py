@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from timm.models.eva import Eva
 from torch import nn
 
-from vitbench.backbones.lab import build_lab_vit
+from vitbench.backbones.lab import build_lab_vit, start_with_edges
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue import BACKBONES
 from vitbench.data import scenes
@@ -112,28 +112,6 @@ def start(name: str, seed: int, steps: int | None = None) -> Run:
     ]
     optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
     return Run(name, seed, steps or recipe.steps, student, objective, optimiser)
-
-
-def start_with_edges(student: Eva) -> None:
-    """Start five sixths of the patch embedding as Gabor filters without a mean, so that shading is seen before colour.
-
-    From plain noise the mean colour of a patch drowns its edges for the first thousand steps.
-    """
-    weight = student.patch_embed.proj.weight
-    count, channels, side, _ = weight.shape
-    count = count * 5 // 6
-    y, x = torch.meshgrid(*[torch.arange(side) - (side - 1) / 2] * 2, indexing="ij")
-    angle, phase = torch.rand(count) * math.pi, torch.rand(count) * 2 * math.pi
-    wavelength = 3.5 * (16 / 3.5) ** torch.rand(count)
-    centre = (torch.rand(2, count) - 0.5) * side * 0.6
-    dx, dy = x - centre[0, :, None, None], y - centre[1, :, None, None]
-    along = dx * angle.cos()[:, None, None] + dy * angle.sin()[:, None, None]
-    wave = (2 * math.pi * along / wavelength[:, None, None] + phase[:, None, None]).cos()
-    filters = wave * (-(dx.square() + dy.square()) / (0.3 * side) ** 2 / 2).exp()
-    filters = filters - filters.mean((1, 2), keepdim=True)
-    filters = filters / filters.square().sum((1, 2), keepdim=True).sqrt()
-    with torch.no_grad():
-        weight[:count] = filters[:, None] * (1 + 0.3 * torch.randn(count, channels, 1, 1)) / math.sqrt(channels)
 
 
 def train_step(run: Run, pool: list[PoolScene]) -> float:
