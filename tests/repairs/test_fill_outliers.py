@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import LocalOutlierFactor
 
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.compose import build_repair
 from vitbench.repairs.contract import SyntheticContext, fit_all, synthetic_tokens
 from vitbench.repairs.fill_outliers import filled
+from vitbench.repairs.lof import local_outlier_factor
 from vitbench.tokens.types import Tokens
 
 
@@ -51,10 +54,32 @@ def test_loud_tokens_are_replaced_and_others_are_not(det: str) -> None:
 
 
 def test_no_outlier_among_train_tokens_is_said_not_hidden() -> None:
-    with pytest.raises(NotApplicableError, match="nothing to fill"):
+    with pytest.raises(NotApplicableError, match="nothing to repair"):
         build_repair("fill_outliers").fit(SyntheticContext("patch", change=_quiet))
 
 
 def test_a_block_that_is_not_there_is_named() -> None:
     with pytest.raises(NotApplicableError, match="block=7 of 3"):
         build_repair("fill_outliers[block=7]").fit(SyntheticContext("patch"))
+
+
+def test_the_local_outlier_factor_is_that_of_scikit_learn() -> None:
+    x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    x[:4] *= 6
+    expected = -LocalOutlierFactor(n_neighbors=20).fit(x.numpy()).negative_outlier_factor_
+    np.testing.assert_allclose(local_outlier_factor(x), expected, rtol=1e-4)
+
+
+def test_few_or_equal_tokens_have_a_finite_factor() -> None:
+    assert local_outlier_factor(torch.ones(1, 3)).tolist() == [1]
+    assert local_outlier_factor(torch.ones(30, 3)).tolist() == [1] * 30
+
+
+def test_tokens_far_from_all_others_of_their_image_are_replaced() -> None:
+    repair = build_repair("fill_outliers[det=lof]")
+    states, tokens = fit_all(repair), synthetic_tokens(5)
+    loud = tokens["patch"].norm(dim=-1) > 60
+    out = repair.map(tokens, states)["patch"]
+    assert bool(loud.any())
+    assert bool((out != tokens["patch"]).any(-1)[loud].all())
+    assert 0.01 < float((out != tokens["patch"]).any(-1).float().mean()) < 0.15

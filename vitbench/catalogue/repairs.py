@@ -14,6 +14,7 @@ CHANNEL_KINDS = (*GRID_KINDS, "cls")
 ANY_FIELD = "any"
 OWN_BASELINE = "a baseline of this suite: no published definition to differ from"
 ONE_PASS = "fit: one pass over the train tokens; no forward at test time"
+Detector = Literal["norm", "robust", "lof"]
 NO_FIT = "no fit, no forward at test time"
 
 
@@ -90,14 +91,15 @@ class NormClipParams:
 
 @dataclass(frozen=True)
 class FillOutliersParams:
-    """det: `robust` (norm > median + 5 x 1.4826 x MAD of train norms) or `norm` (norm > mean + 3 sd).
+    """det: `robust` (norm > median + 5 x 1.4826 x MAD of train norms), `norm` (norm > mean + 3 sd), or `lof`.
 
-    Outliers of unequal length swell the deviation until `norm` misses most of them, so `robust` is the default.
+    Outliers of unequal length swell the deviation until `norm` misses most of them, so `robust` is the default. `lof`:
+    the 5 % of tokens with the largest local outlier factor (20 neighbours) within their image; it reads no norm.
 
     block: whose residual norms are read (-1: the last; -2 where the last block lowers them, as in DINOv2-L).
     """
 
-    det: Literal["norm", "robust"] = "robust"
+    det: Detector = "robust"
     block: int = -1
 
 

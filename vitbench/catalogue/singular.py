@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitbench.catalogue.cards import RepairCard, Source
-from vitbench.catalogue.repairs import CHANNEL_KINDS, GRID_KINDS, NO_FIT, ONE_PASS, OWN_BASELINE, NoParams
+from vitbench.catalogue.repairs import CHANNEL_KINDS, GRID_KINDS, NO_FIT, ONE_PASS, OWN_BASELINE, Detector, NoParams
 from vitbench.errors import UsageError
 
 
@@ -25,7 +25,7 @@ class SinderFillParams:
 class ProjectOutParams:
     """det and block: which tokens give the direction, as in `fill_outliers`."""
 
-    det: Literal["norm", "robust"] = "robust"
+    det: Detector = "robust"
     block: int = -1
 
 

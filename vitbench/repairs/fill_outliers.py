@@ -1,4 +1,4 @@
-"""Replace tokens of outlying norm by the mean of their sound neighbours."""
+"""Replace outlying tokens by the mean of their sound neighbours."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from torch import Tensor
 
 from vitbench.catalogue.repairs import FILL_OUTLIERS, FillOutliersParams
 from vitbench.repairs.base import FitContext, Repair, State
+from vitbench.repairs.detectors import Outliers
 from vitbench.repairs.moments import valid_cells
 from vitbench.repairs.neighbours import BOX, weighted_mean_3x3
-from vitbench.repairs.outlier_norms import norm_threshold, outlying
 from vitbench.tokens.types import Tokens
 
 
 class FillOutliers(Repair[FillOutliersParams]):
     """Flagged cells take the mean of their unflagged 3x3 neighbours, ring by ring from outside in.
 
-    Flagged: norm > mean + 3 sd, or > median + 5 x 1.4826 x MAD, over all train patches. An image of flagged cells only
-    stays as it is: nothing sound is left to fill from.
+    An image of flagged cells only stays as it is: nothing sound is left to fill from.
     """
 
     card = FILL_OUTLIERS
 
+    @property
+    def _outliers(self) -> Outliers:
+        return Outliers(self.params.det, self.params.block, self.card.name)
+
     def fit(self, context: FitContext) -> State:
-        return {"threshold": norm_threshold(context, self.params.det, self.params.block, self.card.name)}
+        return {"threshold": self._outliers.threshold(context)}
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
-        flagged = outlying(tokens, state["threshold"], self.params.block, self.card.name).to(x.device)
+        flagged = self._outliers.flagged(tokens, name, state["threshold"]).to(x.device)
         return filled(x, flagged, valid_cells(tokens, x.device) & ~flagged)
 
 

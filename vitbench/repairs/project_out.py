@@ -1,4 +1,4 @@
-"""Project the direction that tokens of outlying norm share out of every token."""
+"""Project the direction that outlying tokens share out of every token."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from vitbench.catalogue.singular import PROJECT_OUT, ProjectOutParams
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext, Repair, State
-from vitbench.repairs.outlier_norms import norm_threshold, outlying
+from vitbench.repairs.detectors import Outliers
 from vitbench.tokens.types import Tokens
 
 
@@ -18,17 +18,17 @@ class ProjectOut(Repair[ProjectOutParams]):
     card = PROJECT_OUT
 
     def fit(self, context: FitContext) -> State:
-        name, block = self.card.name, self.params.block
-        threshold = norm_threshold(context, self.params.det, block, name)
+        outliers = Outliers(self.params.det, self.params.block, self.card.name)
+        threshold = outliers.threshold(context)
         total = torch.zeros(())
         for tokens in context.tokens():
-            flagged = tokens[context.field][outlying(tokens, threshold, block, name)]
+            flagged = tokens[context.field][outliers.flagged(tokens, context.field, threshold)]
             total = total.to(flagged.device) + torch.nn.functional.normalize(flagged, dim=-1).sum(
                 0, dtype=torch.float64
             )
         if not bool(total.any()):
             raise NotApplicableError(
-                f"repair {name!r}: the outlying train tokens of {context.field!r} share no direction",
+                f"repair {self.card.name!r}: the outlying train tokens of {context.field!r} share no direction",
                 "use fill_outliers",
             )
         return {"direction": torch.nn.functional.normalize(total, dim=0).float()}

@@ -12,9 +12,9 @@ from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.singular import SINDER_FILL, SinderFillParams
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext, Repair, State
+from vitbench.repairs.detectors import robust_threshold
 from vitbench.repairs.fill_outliers import filled
 from vitbench.repairs.moments import ThinnedSample, require_images, valid_cells
-from vitbench.repairs.outlier_norms import robust_threshold
 from vitbench.repairs.sinder_project import directions_of
 from vitbench.tokens.types import Tokens
 
