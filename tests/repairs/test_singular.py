@@ -14,7 +14,7 @@ from vitbench.errors import NotApplicableError, UsageError
 from vitbench.repairs.compose import build_repair
 from vitbench.repairs.contract import SyntheticContext, fit_all, synthetic_tokens
 from vitbench.repairs.synthetic_vit import loud_direction, synthetic_vit
-from vitbench.tokens.types import Tokens
+from vitbench.tokens.types import TokenRequest, Tokens
 
 
 def _loud(tokens: Tokens) -> Tensor:
@@ -124,3 +124,16 @@ def test_median_is_that_of_the_neighbours_that_show_the_image() -> None:
             around = x[:, max(r - 1, 0) : r + 2, max(c - 1, 0) : min(c + 2, 4)].reshape(2, -1, x.shape[-1])
             np.testing.assert_allclose(out[:, r, c], np.median(around, axis=1), rtol=1e-6)
     np.testing.assert_array_equal(out[:, :, 4], x[:, :, 4])
+
+
+@pytest.mark.parametrize("field", ["patch", "block_1", "key"])
+def test_an_empty_image_without_its_own_tokens_is_the_same_everywhere(field: str) -> None:
+    backbone = synthetic_vit()
+    grey = [np.round(np.full((32, 72, 3), backbone.card.mean) * 255).astype(np.uint8)]
+    tokens = backbone.tokens(grey, TokenRequest((field,)), ["grey"])
+    repair = build_repair("zero_image")
+    state = repair.fit(SyntheticContext(field, grid_hw=(4, 9), pad=1))
+    mapped = repair.map(tokens, {field: state})[field]
+    mean = tokens[field].mean((1, 2))
+    assert float((tokens[field] - mean).abs().max()) > 0.1
+    torch.testing.assert_close(mapped, mean.expand_as(mapped), atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Cards of the repairs that use a direction or a neighbourhood: singular defects, outlier directions, whitening, median."""
+"""Cards of the repairs by singular defect directions, and of the baselines beside them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ SINDER_PROJECT = RepairCard(
     source=_SINDER,
     upstream_licence=_NO_LICENCE,
     differs="a training-free use of the direction that SINDER repairs by fine-tuning; behind the final norm the "
-    "direction is the one that norm makes of it; the slope of the MLP is exact instead of sampled",
+    "direction is the one that norm makes of it; the slope of the MLP is exact instead of sampled; it knows the "
+    "backbone's own tokens, so it stands first in a chain",
     cost="fit: an eigendecomposition per block, no token is read; no forward at test time",
 )
 PROJECT_OUT = RepairCard(
@@ -110,5 +111,19 @@ MEDIAN3 = RepairCard(
     differs="negative control",
     cost=NO_FIT,
 )
+ZERO_IMAGE = RepairCard(
+    name="zero_image",
+    entry="vitbench.repairs.zero_image:ZeroImage",
+    params=NoParams(),
+    family="map",
+    acts_on=GRID_KINDS,
+    needs_fit=True,
+    summary="subtracts the tokens of an image of the mean colour and adds back their mean",
+    source=Source("Yang et al.", 2024, "2401.02957"),
+    upstream_licence="MIT",
+    differs="a baseline: DVT shows the tokens of an empty image, it does not subtract them; it knows the backbone's own "
+    "tokens, so it stands first in a chain",
+    cost="fit: one forward; none at test time",
+)
 
-SINGULAR_CARDS: tuple[RepairCard, ...] = (SINDER_FILL, SINDER_PROJECT, PROJECT_OUT, PCA_WHITEN, MEDIAN3)
+SINGULAR_CARDS: tuple[RepairCard, ...] = (SINDER_FILL, SINDER_PROJECT, PROJECT_OUT, PCA_WHITEN, MEDIAN3, ZERO_IMAGE)
