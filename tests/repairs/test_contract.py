@@ -39,6 +39,9 @@ VARIANTS = (
     "clearclip[output=full]",
     "naclip[sigma=1.5]",
     "naclip+center+unit",
+    "test_time_registers[top_k=3,variant=released]",
+    "test_time_registers[registers=3,rest=mean,scale=0.5]",
+    "test_time_registers+naclip",
 )
 
 

@@ -50,6 +50,38 @@ class NaClipParams:
             raise UsageError(f"naclip: sigma={self.sigma} is not a width", "use a number of patches above zero")
 
 
+@dataclass(frozen=True)
+class RegisterParams:
+    """Which neurons are moved, and how. Rules find what is not given.
+
+    top_k: neurons moved (-1: the fewest of 1, 2, 5, 10, ... that leave a tenth of the outliers). top_layer: last block to take
+    them from (-1: where outliers first appear). detect: block whose norms tell outliers (-2 where the last block lowers
+    them, as in DINOv2-L). threshold: norm of an outlier (0: mean + 3 sd). images: train images read. sparse: only neurons
+    that are quiet on most tokens. registers: tokens added. variant: `paper`, or `released` (the authors' hook at batch 1).
+    scale: of what the register gets. rest: what other tokens keep of the neurons.
+    """
+
+    top_k: int = -1
+    top_layer: int = -1
+    detect: int = -1
+    threshold: float = 0.0
+    images: int = 100
+    sparse: bool = True
+    registers: int = 1
+    variant: Literal["paper", "released"] = "paper"
+    scale: float = 1.0
+    rest: Literal["zero", "mean", "only_outliers", "same"] = "zero"
+
+    def __post_init__(self) -> None:
+        for name in ("images", "registers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"test_time_registers: {name}={getattr(self, name)} is less than one")
+        if self.top_k < -1 or self.top_layer < -1 or self.threshold < 0:
+            raise UsageError(
+                "test_time_registers: top_k and top_layer are -1 (by rule) or more, threshold is 0 (by rule) or more"
+            )
+
+
 MASKCLIP = RepairCard(
     name="maskclip",
     entry="vitbench.repairs.maskclip:MaskClip",
@@ -102,5 +134,23 @@ NACLIP = RepairCard(
     differs=LAST_BLOCK + "; without PAMR",
     cost=ONE_FORWARD,
 )
+TEST_TIME_REGISTERS = RepairCard(
+    name="test_time_registers",
+    entry="vitbench.repairs.test_time_registers:AddedRegisters",
+    params=RegisterParams(),
+    family="edit",
+    acts_on=("*",),
+    needs=("norms",),
+    needs_fit=True,
+    edits=True,
+    summary="moves the activations of neurons that make outliers to a token added at test time",
+    source=Source("Jiang et al.", 2025, "2506.08010"),
+    upstream_licence="none (re-implemented)",
+    differs=(
+        "the paper's per-neuron version, for every image of a batch; outliers are sought among patches only; neurons are "
+        "ranked by absolute activation and filtered by sparsity as in the authors' code; how many is a rule of ours"
+    ),
+    cost="fit: one pass for norms, then up to two forwards of 100 images and a sweep over 12; a pass of its own, one more token",
+)
 
-EDIT_CARDS: tuple[RepairCard, ...] = (MASKCLIP, SCLIP, CLEARCLIP, NACLIP)
+EDIT_CARDS: tuple[RepairCard, ...] = (MASKCLIP, SCLIP, CLEARCLIP, NACLIP, TEST_TIME_REGISTERS)

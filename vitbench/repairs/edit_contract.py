@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from vitbench.backbones.adapters import mlp_parts
 from vitbench.backbones.base import Backbone
+from vitbench.backbones.edits import Edit, EditContext
 from vitbench.backbones.vit import ViT, card_of
 from vitbench.catalogue.cards import BackboneCard
 from vitbench.catalogue.fields import acts_on
@@ -37,7 +38,11 @@ PATCH_PX, DIM, DEPTH, HEADS, FIT_IMAGES = 8, 32, 3, 2, 16
 SQUARE, WIDE = (48, 48), (30, 70)
 WHOLE = View("whole")
 TOLERANCE = 1e-4  # fused and unfused attention add in another order
-SLOPE, CUT, LENGTH = 8.0, 1.9, 4.0  # of the planted neuron: about 3 % of tokens are above 1.9 deviations
+SLOPE, SHARE, LENGTH = (
+    8.0,
+    0.03,
+    4.0,
+)  # of the planted neuron: per deviation, of the patches it fires on, of what it writes
 
 
 def tiny_backbones() -> dict[str, ViT]:
@@ -58,13 +63,14 @@ def _modules() -> dict[str, nn.Module]:
         num_reg_tokens=2, dynamic_img_size=True, global_pool="token",
     )  # fmt: skip
     modules: dict[str, nn.Module] = {"tiny ViT": plain, "tiny EVA with registers": rotary}
-    for seed, module in enumerate(modules.values()):
+    for seed, (name, module) in enumerate(modules.items()):
         _randomise(module.eval().requires_grad_(False), seed)
+        _plant(ViT(module, card_of(module, _card(name))), seed)
     return modules
 
 
 def _randomise(module: nn.Module, seed: int) -> None:
-    """Weights that all matter, and a neuron in the second block that fires on few tokens and writes far."""
+    """Weights that all matter: no norm, bias or layer scale is trivial."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in module.state_dict().items():
         if value.is_floating_point() and "rope" not in name:
@@ -72,12 +78,31 @@ def _randomise(module: nn.Module, seed: int) -> None:
             one = "norm" in name and name.endswith("weight")
             small = 0.2 if value.ndim < 2 else 1 / math.sqrt(value[0].numel())
             value.copy_(1 + 0.1 * noise if one else noise * small)
-    parts = mlp_parts(list(module.blocks)[1])  # type: ignore[arg-type]
+
+
+class _Watch(Edit):
+    """Keeps the MLP input n c of the second block, patches only."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def normed(self, i: int, x: Tensor, context: EditContext) -> Tensor:
+        if i == 1:
+            self.seen.append(x[:, context.patch_slice].flatten(0, 1))
+        return x
+
+
+def _plant(view: ViT, seed: int) -> None:
+    """A neuron in the second block that fires on few patches and writes far."""
+    generator, watch = torch.Generator().manual_seed(seed), _Watch()
+    view.edited(watch).tokens(images(seed, FIT_IMAGES), TokenRequest(("patch",)), [str(i) for i in range(FIT_IMAGES)])
+    direction = torch.randn(DIM, generator=generator)
+    levels = torch.cat(watch.seen) @ direction
+    direction, cut = SLOPE * direction / levels.std(), SLOPE * levels.quantile(1 - SHARE) / levels.std()
+    parts = mlp_parts(view.blocks[1])
     row, threshold = parts.gate or parts.value
     assert threshold is not None
-    direction = torch.randn(DIM, generator=generator)
-    row[0] = SLOPE * direction / direction.norm()
-    threshold[0] = -SLOPE * CUT
+    row[0], threshold[0] = direction, -cut
     if parts.gate is not None and parts.value[1] is not None:
         parts.value[0][0], parts.value[1][0] = 0, 1
     written = torch.randn(DIM, generator=generator)
@@ -133,7 +158,7 @@ class Repaired:
         card = repair.card
         if not card.needs_fit:
             return Repaired(repair, plain, {})
-        state = repair.fit(ImageContext((card.needs or ("patch",))[0], plain, card.needs, hw=hw))
+        state = repair.fit(ImageContext("patch", plain, card.needs, hw=hw))
         return Repaired(repair, plain, {"patch": state})
 
     @property
