@@ -82,6 +82,17 @@ class RegisterParams:
             )
 
 
+@dataclass(frozen=True)
+class SparseAttentionParams:
+    """blocks: how many of the last blocks (-1: every block; 0: none, which leaves tokens as they are)."""
+
+    blocks: int = -1
+
+    def __post_init__(self) -> None:
+        if self.blocks < -1:
+            raise UsageError(f"sparse_attention: blocks={self.blocks} is not a number of blocks", "-1 stands for all")
+
+
 MASKCLIP = RepairCard(
     name="maskclip",
     entry="vitbench.repairs.maskclip:MaskClip",
@@ -152,5 +163,18 @@ TEST_TIME_REGISTERS = RepairCard(
     ),
     cost="fit: one pass for norms, then up to two forwards of 100 images and a sweep over 12; a pass of its own, one more token",
 )
+SPARSE_ATTENTION = RepairCard(
+    name="sparse_attention",
+    entry="vitbench.repairs.sparse_attention:SparseAttention",
+    params=SparseAttentionParams(),
+    family="edit",
+    acts_on=("*",),
+    edits=True,
+    summary="entmax-1.5 in place of softmax, so that weak attention is zero",
+    source=Source("Su", 2026, "2605.23868"),
+    upstream_licence="no public code; MIT (the entmax package)",
+    differs="an ablation: the paper trains with entmax, here it is put into weights that were trained with softmax",
+    cost="no fit; a pass of its own, unfused, with a sort of every row of attention in float32",
+)
 
-EDIT_CARDS: tuple[RepairCard, ...] = (MASKCLIP, SCLIP, CLEARCLIP, NACLIP, TEST_TIME_REGISTERS)
+EDIT_CARDS: tuple[RepairCard, ...] = (MASKCLIP, SCLIP, CLEARCLIP, NACLIP, TEST_TIME_REGISTERS, SPARSE_ATTENTION)
