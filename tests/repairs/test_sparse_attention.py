@@ -11,7 +11,7 @@ from tests.backbones.by_hand import images, tiny, view
 from vitbench.backbones.edits import EditContext
 from vitbench.errors import NotApplicableError, UnavailableError, UsageError
 from vitbench.repairs.compose import build_repair
-from vitbench.repairs.sparse_attention import Sparse, entmax15
+from vitbench.repairs.sparse_attention import SORTED, Sparse, entmax15
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import TokenRequest
 
@@ -29,6 +29,15 @@ def test_weights_have_the_published_values() -> None:
     torch.testing.assert_close(four, torch.tensor([0, 0, 0.1692811, 0.8307189]))
     five = edit.attention(2, torch.tensor([[[[0, 0.1, 0.2, -0.5, 1.5]]]]), CONTEXT).flatten()
     torch.testing.assert_close(five, torch.tensor([0.0292665, 0.0488739, 0.0734814, 0, 0.8483781]))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0])
+def test_sorting_only_the_largest_first_is_exact_for_narrow_and_wide_supports(scale: float) -> None:
+    _package()
+    logits = torch.randn(1, 2, 5, 700, generator=torch.Generator().manual_seed(1)) * scale
+    weights = Sparse(entmax15(), 1).attention(0, logits, CONTEXT)
+    assert bool(((weights > 0).sum(-1) > SORTED).all()) is (scale < 1)
+    torch.testing.assert_close(weights, entmax15()(logits, dim=-1))
 
 
 def test_half_precision_is_computed_in_float32() -> None:
