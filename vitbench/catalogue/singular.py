@@ -9,16 +9,18 @@ from vitbench.catalogue.cards import RepairCard, Source
 from vitbench.catalogue.repairs import CHANNEL_KINDS, GRID_KINDS, NO_FIT, ONE_PASS, OWN_BASELINE, Detector, NoParams
 from vitbench.errors import UsageError
 
+SingularRule = Literal["robust", "published"]
+
 
 @dataclass(frozen=True)
-class SinderFillParams:
+class SinderParams:
     """rule: `robust` (|cos| > median + 5 x 1.4826 x MAD of all train tokens) or `published`, within each image:
     |cos| > mean + 4 sd, where at least 3 tokens are.
 
     The published rule cannot flag more than 1 token in 17: beyond that none is 4 deviations from the mean.
     """
 
-    rule: Literal["robust", "published"] = "robust"
+    rule: SingularRule = "robust"
 
 
 @dataclass(frozen=True)
@@ -45,37 +47,40 @@ class PcaWhitenParams:
 
 _SINDER = Source("Wang et al.", 2024, "2407.16826", "https://github.com/haoqiwang/sinder")
 _NO_LICENCE = "none (implemented from the description)"
+_DIRECTIONS = "fit: an eigendecomposition per block and two passes over the train tokens; no forward at test time"
 
 SINDER_FILL = RepairCard(
     name="sinder_fill",
     entry="vitbench.repairs.sinder_fill:SinderFill",
-    params=SinderFillParams(),
+    params=SinderParams(),
     family="map",
     acts_on=GRID_KINDS,
     needs=("patch_raw",),
     needs_fit=True,
-    summary="replaces tokens along the last block's singular defect direction by the mean of their sound neighbours",
+    summary="replaces tokens along a block's singular defect direction by the mean of their sound neighbours",
     source=_SINDER,
     upstream_licence=_NO_LICENCE,
-    differs="the detector alone, without the fine-tuning of SINDER, and a fill in place of its loss; published for "
-    "DINOv2 ViT-g/14; detection behind the last block instead of the first defective one; border tokens are filled "
-    "too; the slope of the MLP is exact instead of sampled; the default threshold is fitted on train tokens",
-    cost="fit: an eigendecomposition per block and one pass over the train tokens; no forward at test time",
+    differs="the detector alone, a fill in place of SINDER's fine-tuning; published for DINOv2 ViT-g/14; tokens are "
+    "judged behind the last block, with the direction of the block along which outlying train tokens lie most "
+    "(published: that of the first defective block, on its own output); border tokens are filled too; the slope of the "
+    "MLP is exact instead of sampled; the default threshold is fitted on train tokens",
+    cost=_DIRECTIONS,
 )
 SINDER_PROJECT = RepairCard(
     name="sinder_project",
     entry="vitbench.repairs.sinder_project:SinderProject",
-    params=NoParams(),
+    params=SinderParams(),
     family="map",
-    acts_on=("patch", "patch_raw", "block"),
+    acts_on=("patch", "patch_raw"),
+    needs=("patch_raw",),
     needs_fit=True,
-    summary="projects the singular defect direction of the field's block out of every token",
+    summary="projects a block's singular defect direction out of every token",
     source=_SINDER,
     upstream_licence=_NO_LICENCE,
-    differs="a training-free use of the direction that SINDER repairs by fine-tuning; behind the final norm the "
-    "direction is the one that norm makes of it; the slope of the MLP is exact instead of sampled; it knows the "
-    "backbone's own tokens, so it stands first in a chain",
-    cost="fit: an eigendecomposition per block, no token is read; no forward at test time",
+    differs="a training-free use of the direction that SINDER repairs by fine-tuning, chosen as in sinder_fill; behind the "
+    "final norm it is the direction that norm makes of it; it knows the backbone's own tokens, so it stands first in a "
+    "chain",
+    cost=_DIRECTIONS,
 )
 PROJECT_OUT = RepairCard(
     name="project_out",

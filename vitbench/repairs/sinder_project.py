@@ -1,4 +1,4 @@
-"""Project a block's singular defect direction out of every token (direction: Wang et al. 2024, arXiv 2407.16826)."""
+"""Project a singular defect direction out of every token (direction: Wang et al. 2024, arXiv 2407.16826)."""
 
 from __future__ import annotations
 
@@ -6,42 +6,26 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.backbones.base import Backbone
-from vitbench.backbones.singular import defect_directions
-from vitbench.backbones.vit import ViT
-from vitbench.catalogue.fields import parse_field
-from vitbench.catalogue.repairs import NoParams
-from vitbench.catalogue.singular import SINDER_PROJECT
-from vitbench.errors import NotApplicableError
+from vitbench.catalogue.singular import SINDER_PROJECT, SinderParams
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.repairs.project_out import without
+from vitbench.repairs.singular_defects import find_direction
 from vitbench.tokens.types import Tokens
 
 
-class SinderProject(Repair[NoParams]):
-    """x - <x, u> u. For `patch`, u is what the final norm makes of the last block's direction: diag(n) C u, unit length."""
+class SinderProject(Repair[SinderParams]):
+    """x - <x, u> u, u as `sinder_fill` finds it; for `patch`, what the final norm makes of it: diag(n) C u, unit length."""
 
     card = SINDER_PROJECT
 
     def fit(self, context: FitContext) -> State:
-        field = parse_field(context.field)
-        backbone = context.backbone()
-        direction = directions_of(backbone, self.card.name)[-1 if field.block is None else field.block]
-        if field.kind == "patch":
-            direction = behind_final_norm(backbone, direction)
-        return {"direction": direction.float()}
+        direction = find_direction(context, self.params.rule, self.card.name)["direction"]
+        if context.field == "patch":
+            direction = behind_final_norm(context.backbone(), direction)
+        return {"direction": direction}
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
         return without(x, state["direction"])
-
-
-def directions_of(backbone: Backbone, repair: str) -> Tensor:
-    """Singular directions after every block, l c. Raises NotApplicableError for a backbone without blocks to read."""
-    if not isinstance(backbone, ViT):
-        raise NotApplicableError(
-            f"repair {repair!r} reads the weights of a ViT of timm's kind; {backbone.card.name!r} is none",
-            "load the weights through timm",
-        )
-    return defect_directions(backbone.blocks)
 
 
 def behind_final_norm(backbone: Backbone, direction: Tensor) -> Tensor:

@@ -35,8 +35,10 @@ def _module() -> VisionTransformer:
         num_classes=0, dynamic_img_size=True,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
-    for value in module.eval().requires_grad_(False).state_dict().values():
+    for name, value in module.eval().requires_grad_(False).state_dict().items():
         if value.ndim > 1:
             value.copy_(torch.randn(value.shape, generator=generator) / math.sqrt(value[0].numel()))
+        elif name.endswith("bias"):
+            value.zero_()
     mlp_parts(module.blocks[-1]).out.weight[:, 0] = 50 * loud_direction()
     return module
