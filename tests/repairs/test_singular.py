@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from vitbench.backbones.adapters import mlp_parts
 from vitbench.backbones.singular import defect_directions
 from vitbench.backbones.vit import ViT
 from vitbench.errors import NotApplicableError, UsageError
+from vitbench.repairs import singular_defects
 from vitbench.repairs.compose import build_repair
 from vitbench.repairs.contract import SyntheticContext, fit_all, synthetic_tokens
-from vitbench.repairs.singular_defects import find_direction
+from vitbench.repairs.singular_defects import along_direction, find_direction
 from vitbench.repairs.synthetic_vit import loud_direction, synthetic_vit
 from vitbench.tokens.types import TokenRequest, Tokens
 
@@ -66,6 +68,27 @@ def test_the_published_rule_looks_within_each_image() -> None:
     spared = replace(tokens, fields={**tokens.fields, "patch_raw": fewer})
     assert int(_loud(spared).sum()) == 2
     assert torch.equal(repair.map(spared, {"patch": state})["patch"], tokens["patch"])
+
+
+@pytest.mark.parametrize("case", ["nl0", "nl1", "nl2", "nl3"])
+def test_the_published_rule_flags_what_the_original_flags(
+    case: str, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden = np.load(shared / "golden" / "sinder.npz", allow_pickle=False)
+    h, w, kernel, threshold = golden[f"{case}__hw_kernel_thr"].tolist()
+    h, w, pad = int(h), int(w), int(kernel) // 2
+    monkeypatch.setattr(singular_defects, "DEVIATIONS", threshold)
+    monkeypatch.setattr(singular_defects, "LEAST_FLAGS", 0)  # the original counts after it clears the border
+    raw = torch.from_numpy(golden[f"{case}__x"])[1:].reshape(1, h, w, -1)
+    tokens = replace(synthetic_tokens(0, n=1, grid_hw=(h, w)), fields={"patch_raw": raw})
+    direction = torch.nn.functional.normalize(torch.from_numpy(golden[f"{case}__u"]), dim=0)
+    flags = along_direction(tokens, {"direction": direction})[0]
+    inner = torch.zeros_like(flags)
+    inner[pad : h - pad, pad : w - pad] = flags[pad : h - pad, pad : w - pad]
+    if f"{case}__mask" in golden.files:
+        np.testing.assert_array_equal(inner, golden[f"{case}__mask"])
+    else:
+        assert int(inner.sum()) < 3
 
 
 @pytest.mark.parametrize("rule", ["robust", "published"])
