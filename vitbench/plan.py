@@ -298,7 +298,7 @@ def _packed(
             need = sum(size(f) for f in missing)
             if budget is not None and need > budget:
                 raise UsageError(
-                    f"one pass needs {need / 1e9:.1f} GB for {', '.join(missing)}, more than the cache budget",
+                    f"one pass needs {need / 1e6:,.0f} MB for {', '.join(missing)}, more than the cache budget",
                     "raise --cache-budget or lower --limit",
                 )
             packs.append(dict.fromkeys(missing))

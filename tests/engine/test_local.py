@@ -134,3 +134,12 @@ def test_records_hold_no_nan_and_are_complete_json(bench: Any, counting: Any) ->
     bench.run(counting(), "none,zscore", TASKS)
     for path in Path(bench.options.records).rglob("*.json"):
         json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_a_budget_below_what_the_plan_needs_at_once_still_ends_with_every_cell(bench: Any, counting: Any) -> None:
+    from dataclasses import replace
+
+    whole = bench.plan(counting(), "none,zscore", "linear_segmentation,pixel_probe", limit=20)
+    bench.options = replace(bench.options, cache_budget=max(p.bytes for p in whole.passes) * 5 // 4)
+    plan, summary = bench.run(counting(), "none,zscore", "linear_segmentation,pixel_probe", limit=20)
+    assert summary.count(plan, "ok") == 4

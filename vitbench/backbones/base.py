@@ -31,7 +31,9 @@ class Backbone(ABC):
     dtype: torch.dtype = torch.float32
 
     @abstractmethod
-    def _forward(self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry) -> dict[str, Tensor]:
+    def _forward(
+        self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry
+    ) -> dict[str, Tensor]:
         """Normalised pixels b 3 h w -> every field of the request (shapes: `vitbench.catalogue.fields`).
 
         `pixels` (the field) is filled in by `tokens`; `flags` is all False unless the backbone plants a defect.
@@ -87,7 +89,8 @@ class Backbone(ABC):
                 )
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise TokensError(
-                    f"backbone {self.card.name!r}: field {name!r} is not finite", "check the weights, or use --dtype float32"
+                    f"backbone {self.card.name!r}: field {name!r} is not finite",
+                    "check the weights, or use --dtype float32",
                 )
             out[name] = value
         return out

@@ -109,11 +109,14 @@ class _Schedule:
         )
         for job_id in ready:
             job = self.jobs[job_id]
-            if isinstance(job, PassJob) and not self._fits_budget(job) and (self.running or len(ready) > 1):
-                continue
-            self.running.add(job_id)
-            return job
-        return None
+            if not isinstance(job, PassJob) or self._fits_budget(job):
+                break
+        else:  # only passes over the budget are left: one at a time, once nothing else can make room
+            if self.running or not ready:
+                return None
+            job = self.jobs[ready[0]]
+        self.running.add(job.id)
+        return job
 
     def _fits_budget(self, job: PassJob) -> bool:
         budget, root = self._options.cache_budget, self._options.tokens
