@@ -106,6 +106,7 @@ class CellJob:
     remedy: str = ""
     maps: tuple[str, ...] = ()
     fits: tuple[tuple[int, str, str], ...] = ()
+    edit_fits: tuple[str, ...] = ()  # states behind the edited forward, for the cost
     stores: dict[str, str] = field(default_factory=dict)  # split -> store
     splits: dict[str, SplitRef] = field(default_factory=dict)
     fields: tuple[str, ...] = ()

@@ -171,7 +171,7 @@ class _Builder:
         return CellJob(
             slot, identity, components, "cached" if cached else "todo",
             maps=tuple(s.text for s in maps), fits=fits, stores=stores, splits=splits,
-            fields=needs, backbone=backbone,
+            edit_fits=tuple(fit for _, fit in sweep.edit_fits), fields=needs, backbone=backbone,
         )  # fmt: skip
 
     @staticmethod

@@ -185,7 +185,7 @@ def _cost(job: CellJob, bench: Workbench, streams: Mapping[str, Any], fit_s: flo
     stored = {name: StoredTokens(bench.options.tokens, s, job.fields[:1]).cost for name, s in job.stores.items()
               if name in streams}  # fmt: skip
     repair_s, parameters = 0.0, 0
-    for _, _, fit in job.fits:
+    for fit in (*job.edit_fits, *(fit for _, _, fit in job.fits)):
         with safe_open(state_path(bench.options, fit), framework="pt") as f:
             repair_s += float((f.metadata() or {}).get("seconds", 0.0))
             parameters += sum(f.get_tensor(name).numel() for name in f.keys())  # noqa: SIM118 - not a dict
