@@ -32,7 +32,7 @@ def run(
 
     opts = o.run_options(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
-        cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=tuple(sys.argv),
+        cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
     )  # fmt: skip
     chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype)
     plan = make_plan(chosen.choices, Workspace(opts, fetch=True), opts.cache_budget)
