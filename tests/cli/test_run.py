@@ -237,3 +237,25 @@ def test_doctor_and_cache_report(vitbench: Run) -> None:
     assert "freed" in vitbench("cache", "gc").stdout
     assert "0 parts" in vitbench("cache", "ls").stdout
     assert "suites: " in vitbench("doctor").stdout
+
+
+def test_check_tells_which_promises_a_repair_keeps(vitbench: Run, tmp_path: Path) -> None:
+    good = vitbench("check", "repair", "zscore")
+    assert (good.returncode, "broken" in good.stdout) == (0, False)
+    (tmp_path / "leaky.py").write_text(LEAKY)
+    bad = vitbench("check", "repair", "leaky", "--plugin", "leaky.py")
+    assert bad.returncode == 1
+    assert "broken  batch" in bad.stdout
+
+
+LEAKY = """
+from vitbench.catalogue import REPAIRS
+from vitbench.catalogue.cards import RepairCard
+from vitbench.repairs.base import Repair
+
+class Leaky(Repair):
+    card = RepairCard("leaky", None, REPAIRS.get("none").params, "map", ("patch",), "sees the other samples of its batch")
+
+    def map_field(self, x, state, tokens, name):
+        return x - x.mean(0, keepdim=True)
+"""

@@ -25,6 +25,7 @@ def _mount() -> None:
         return
     from vitbench.cli.accept import accept
     from vitbench.cli.cache import cache
+    from vitbench.cli.check import check
     from vitbench.cli.doctor import doctor
     from vitbench.cli.leaderboard import leaderboard
     from vitbench.cli.listing import list_entries
@@ -38,6 +39,7 @@ def _mount() -> None:
     app.command()(show)
     app.command()(leaderboard)
     app.command()(accept)
+    app.command()(check)
     app.command()(doctor)
     app.add_typer(cache, name="cache")
 
