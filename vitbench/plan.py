@@ -7,9 +7,9 @@ that need it share it. A repair that only maps tokens adds no pass. A repair's s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vitbench.catalogue.fields import GRID_FIELDS, parse_field, stored_dtype
 from vitbench.catalogue.resolve import RepairStep, planted, repair_chain
@@ -19,6 +19,7 @@ from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import Slot, cell_identity, digest
 from vitbench.jobs import BackboneState, CellJob, FitJob, PassJob, Plan, SplitRef, World
 
+T = TypeVar("T")
 TYPICAL_HW = (480, 640)  # assumed where a data set does not say how large its images are
 
 
@@ -49,12 +50,16 @@ class _Builder:
         self.fits: dict[str, FitJob] = {}
         self.wanted: dict[str, dict[tuple[str, ...], None]] = defaultdict(dict)  # store -> groups of fields
         self.sweeps: dict[str, PassJob] = {}
+        # 60,000 cells share a few hundred names: each is parsed once.
+        self._chains: dict[str, tuple[RepairStep, ...]] = {}
+        self._planted: dict[str, list[str]] = {}
+        self._tasks: dict[str, dict[str, Any]] = {}
 
     # -- one cell ---------------------------------------------------------------------------------------------------
 
     def cell(self, choice: Choice) -> CellJob:
         slot = Slot(choice.backbone, choice.repair, choice.task.text, choice.dataset, choice.seed)
-        chain = repair_chain(choice.repair)
+        chain = _once(self._chains, choice.repair, repair_chain)
         refused = self._swapped(choice.backbone, chain)
         if isinstance(refused, _Refused):
             return self._missing(slot, refused)
@@ -125,12 +130,13 @@ class _Builder:
     ) -> CellJob:  # fmt: skip
         dataset = self.world.dataset(choice.dataset)
         view = choice.task.card.view(choice.task.settings).simplest(dataset.size_px, state.card.patch_px)
+        defects = _once(self._planted, backbone, planted)
         aux = choice.task.card.aux(choice.task.settings)
         needs = tuple(dict.fromkeys((field_name, *aux, *(n for s in maps for n in s.card.needs))))
         sweep = _Sweep(
             self,
             backbone,
-            [state.digest, state.loader, planted(backbone)],
+            [state.digest, state.loader, defects],
             edits,
             splits,
             view,
@@ -147,13 +153,13 @@ class _Builder:
                 "digest": state.digest,
                 "loader": state.loader,
                 "position": state.card.position,
-                "defects": planted(backbone),
+                "defects": defects,
             },
             "repair": {
                 "steps": [s.versioned for s in (*edits, *maps)],
                 "fit": card.get("train") if fits or sweep.edit_fits else None,
             },
-            "task": choice.task.identity(),
+            "task": _once(self._tasks, slot.task, lambda _: choice.task.identity()),
             "data": {"name": choice.dataset, "version": dataset.version, "splits": card},
             "view": str(view),
             "dtype": choice.options.dtype,
@@ -217,6 +223,12 @@ class _Builder:
         channels = dim if kind in GRID_FIELDS else per_cell.get(kind, dim / cells)
         size = {"float32": 4, "float16": 2, "uint8": 1, "bool": 1}[stored_dtype(name)]
         return int(job.split.images * cells * channels * size)
+
+
+def _once(known: dict[str, T], text: str, make: Callable[[str], T]) -> T:
+    if text not in known:
+        known[text] = make(text)
+    return known[text]
 
 
 @dataclass(frozen=True)

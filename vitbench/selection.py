@@ -75,6 +75,8 @@ def with_params(default: P, term: Term, kind: str) -> P:
     """A frozen dataclass with the term's parameters put in, each converted to the type of its field."""
     if not dataclasses.is_dataclass(default) or isinstance(default, type):
         raise TypeError("parameters are an instance of a dataclass")
+    if not term.params:
+        return default
     hints = typing.get_type_hints(type(default))
     known = [f.name for f in dataclasses.fields(default)]
     changes: dict[str, Any] = {}
