@@ -101,6 +101,12 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    if start != b"PK" and start[:1] != b"\x80":  # neither a zip nor a pickle: torch would say that it wants to run code
+        raise WeightsError(
+            f"weights {path} are truncated or not a torch file", "name a .safetensors, .pth or .bin file"
+        )
     try:
         # DINO and MAE keep their command line beside the weights; a Namespace only holds attributes.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
