@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,26 +10,9 @@ from torch import Tensor
 
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.tasks.base import Batch, TaskContext
+from vitbench.tasks.memory import MemoryStream
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import Tokens
-
-
-@dataclass
-class MemoryStream:
-    """Ready batches, in order."""
-
-    batches: list[Batch]
-    split: str = "val"
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return tuple(k for b in self.batches for k in b.tokens.keys)
 
 
 def whole(hw: tuple[int, int], patch_px: int) -> Placement:

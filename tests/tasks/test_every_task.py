@@ -9,8 +9,9 @@ from vitbench.catalogue import TASKS
 from vitbench.catalogue.fields import parse_field
 from vitbench.errors import VitbenchError
 from vitbench.metrics import measures
+from vitbench.tasks.memory import MemoryStream
 
-from .streams import MemoryStream, context, scenes_stream
+from .streams import context, scenes_stream
 
 CASES = [(card.name, protocol.name) for card in TASKS for protocol in card.protocols]
 CONTEXT = context(6, (2, 3, 4, 5), 4)

@@ -12,8 +12,9 @@ from vitbench.catalogue.tasks.segmentation import HummingbirdSettings
 from vitbench.errors import DataError
 from vitbench.metrics import measures
 from vitbench.tasks.knn_segmentation import KnnSegmentation, matched_classes, rare_first
+from vitbench.tasks.memory import MemoryStream
 
-from .streams import MemoryStream, batch, context, scenes_stream
+from .streams import batch, context, scenes_stream
 
 
 def value(rows, name):

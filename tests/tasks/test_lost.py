@@ -14,9 +14,10 @@ from vitbench.catalogue.tasks.discovery import LostSettings
 from vitbench.errors import TokensError
 from vitbench.metrics import measures
 from vitbench.tasks.lost import lost_boxes, seed_component_box
+from vitbench.tasks.memory import MemoryStream
 from vitbench.tasks.object_discovery import ObjectDiscovery, lost_field
 
-from .streams import MemoryStream, batch, context
+from .streams import batch, context
 
 PATCH = 16
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from vitbench.errors import DataError
+from vitbench.tasks.memory import MemoryStream
 from vitbench.tasks.patch_labels import batch_soft_labels, class_count, mean_log_depth, soft_labels
 
-from .streams import MemoryStream, batch, context
+from .streams import batch, context
 
 
 def test_equals_counting_pixels_one_by_one():

@@ -14,9 +14,10 @@ from vitbench.errors import DataError, TokensError, UsageError
 from vitbench.metrics import measures
 from vitbench.tasks.base import Batch
 from vitbench.tasks.depth import Depth
+from vitbench.tasks.memory import MemoryStream
 from vitbench.tokens.types import Tokens
 
-from .streams import MemoryStream, context, scenes_stream
+from .streams import context, scenes_stream
 
 CONTEXT = context(6, (2, 3, 4, 5), 4)
 

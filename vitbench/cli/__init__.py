@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -18,6 +19,8 @@ app = typer.Typer(
 
 
 INTERRUPTED = 130
+# The common base of what is raised for a bad option: click's, or the copy of it that newer versions of typer carry.
+BAD_OPTION: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def _mount() -> None:
@@ -59,11 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # `vitbench list | head`
         sys.stderr.close()
         sys.exit(0)
-    except Exception as error:
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # what click raises for a bad option
-            print(f"vitbench: {error.format_message()}", file=sys.stderr)
-            sys.exit(2)
-        raise
+    except BAD_OPTION as error:
+        print(f"vitbench: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
     if code == INTERRUPTED:  # which is also what newer versions of typer make of Ctrl-C
         print("vitbench: interrupted; the same command goes on from here", file=sys.stderr)
     sys.exit(code or 0)

@@ -31,8 +31,9 @@ from vitbench.backbones.defects import plant_all
 from vitbench.backbones.load import load_backbone
 from vitbench.catalogue.tasks.segmentation import HummingbirdSettings
 from vitbench.data.scenes import SPLITS, Scene, render
-from vitbench.lab.scoring import CONTEXT, MemoryStream, scores, stream
+from vitbench.lab.scoring import CONTEXT, scores, stream
 from vitbench.tasks.knn_segmentation import KnnSegmentation, Memory
+from vitbench.tasks.memory import MemoryStream
 
 MEMORY_SCENES, TEST_SCENES = 80, 40
 SETTINGS = HummingbirdSettings(memory_size=10_240)

@@ -11,10 +11,11 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue.tasks.segmentation import HummingbirdSettings, RidgeSegmentationSettings
 from vitbench.data.scenes import Scene, render
 from vitbench.lab.pool import PROBE_START, TRAIN_SEED
-from vitbench.lab.scoring import CONTEXT, MemoryStream, scores, stream
+from vitbench.lab.scoring import CONTEXT, scores, stream
 from vitbench.tasks.base import Task
 from vitbench.tasks.knn_segmentation import KnnSegmentation
 from vitbench.tasks.linear_segmentation import LinearSegmentation
+from vitbench.tasks.memory import MemoryStream
 
 TRAIN_SCENES, TEST_SCENES = 80, 32
 MEMORY_TOKENS = 20_000

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.datasets import SCENES
@@ -11,28 +10,11 @@ from vitbench.data.scenes import Scene
 from vitbench.metrics import measures
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Batch, TaskContext
+from vitbench.tasks.memory import MemoryStream
 from vitbench.tokens.types import TokenRequest, Tokens
 
 BATCH = 10
 CONTEXT = TaskContext(SCENES, seed=0)
-
-
-@dataclass
-class MemoryStream:
-    """A token stream of ready batches."""
-
-    batches: Sequence[Batch]
-    split: str = "train"
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return tuple(key for batch in self.batches for key in batch.tokens.keys)
 
 
 def stream(backbone: Backbone, scenes: Sequence[Scene]) -> MemoryStream:
