@@ -44,15 +44,16 @@ def _lab(name: str, registers: int, notes: str, twin: str = "") -> BackboneCard:
         position="RoPE in patch units, any size",
         register_twin=twin,
         licence="Apache-2.0",
-        notes=f"{notes}, on procedural scenes only; recipe and log in vitbench/lab",
+        notes=f"{notes}; on procedural scenes only, patch embedding started as edge filters; recipe in vitbench/lab",
     )
 
 
+STYLE_PAIRS = "self-supervised: HOG of the same geometry in another style, dense and CLS InfoNCE between the two styles"
 LAB_CARDS = (
-    _lab("lab_ssl", 0, "self-supervised", twin="lab_ssl_reg4"),
-    _lab("lab_ssl_reg4", 4, "self-supervised as lab_ssl, with 4 registers"),
-    _lab("lab_sup", 0, "supervised by the scenes' segmentation"),
-    _lab("lab_mae", 0, "masked image modelling"),
+    _lab("lab_ssl", 0, STYLE_PAIRS, twin="lab_ssl_reg4"),
+    _lab("lab_ssl_reg4", 4, f"as lab_ssl with 4 registers: {STYLE_PAIRS}"),
+    _lab("lab_sup", 0, "supervised: cross-entropy to the class shares of a patch, and to the largest object on CLS"),
+    _lab("lab_mae", 0, "masked image modelling: normalised pixels of 75 % masked patches"),
 )
 
 CONTROL_CARDS = (
