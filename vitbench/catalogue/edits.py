@@ -17,7 +17,7 @@ LAST_BLOCK = (
 
 
 def cost_on_clean(points: str) -> str:
-    """What was measured on the lab's clean backbone (k-NN mIoU, 80 val scenes, one seed): a larger cost than a repair should have."""
+    """What was measured on the lab's clean backbone (k-NN mIoU, 80 val scenes, one seed)."""
     return f"; costs the clean lab_ssl {points} points of k-NN mIoU, perhaps because it was made for CLIP"
 
 

@@ -39,7 +39,8 @@ def entries(kind: str) -> list[dict[str, Any]]:
         return [
             {"name": x.name, "kind": x.kind, "family": x.family, "patch_px": x.patch_px, "registers": x.registers,
              "licence": x.licence, "summary": f"{x.family}, patch {x.patch_px}, dim {x.embed_dim}, depth {x.depth}"
-             + (f", {x.registers} registers" if x.registers else "") + (f" ({x.notes.partition(';')[0]})" if x.kind != "model" and x.notes else "")}
+             + (f", {x.registers} registers" if x.registers else "")
+             + (f" ({x.notes.partition(';')[0]})" if x.kind != "model" and x.notes else "")}
             for x in c.BACKBONES
         ]  # fmt: skip
 
