@@ -9,9 +9,9 @@ import torch
 
 from tests.backbones.by_hand import images, tiny, view
 from vitbench.backbones.edits import EditContext
+from vitbench.backbones.sparse import SORTED, Sparse, entmax15
 from vitbench.errors import NotApplicableError, UnavailableError, UsageError
 from vitbench.repairs.compose import build_repair
-from vitbench.repairs.sparse_attention import SORTED, Sparse, entmax15
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import TokenRequest
 

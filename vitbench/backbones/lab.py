@@ -12,7 +12,6 @@ import torch
 from timm.models.eva import Eva
 from torch import nn
 
-LAB_MODELS = ("lab_ssl", "lab_ssl_reg4", "lab_sup", "lab_mae")
 PATCH_PX = 8
 EMBED_DIM = 192
 DEPTH = 6

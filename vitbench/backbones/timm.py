@@ -14,6 +14,7 @@ from torch import nn
 
 from vitbench.backbones.checkpoints import load_weights
 from vitbench.backbones.lab import build_lab_vit
+from vitbench.backbones.sparse import Sparse, entmax15
 from vitbench.backbones.vit import ViT, card_of
 from vitbench.catalogue.cards import BackboneCard
 from vitbench.catalogue.weights import WeightsState
@@ -39,7 +40,13 @@ def build_lab(card: BackboneCard, weights: WeightsState) -> ViT:
     """One of the lab's own ViTs, from the shipped file (float16) or from another."""
     module = build_lab_vit(card.registers)
     load_weights(module, Path(weights.path), card.name)
-    return ViT(_frozen(module), card, weights.digest)
+    return lab_view(_frozen(module), card, weights.digest)
+
+
+def lab_view(module: nn.Module, card: BackboneCard, digest: str = "") -> ViT:
+    """A lab ViT as a backbone, with the attention that its card says it was trained with."""
+    view = ViT(module, card, digest)
+    return view.edited(Sparse(entmax15(), view.depth)) if card.options.get("attention") == "entmax15" else view
 
 
 def create(timm_id: str, **options: Any) -> nn.Module:

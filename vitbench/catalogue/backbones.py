@@ -27,7 +27,7 @@ class RandomViTParams(ControlParams):
     seed: int = 0
 
 
-def _lab(name: str, registers: int, notes: str, twin: str = "") -> BackboneCard:
+def _lab(name: str, registers: int, notes: str, twin: str = "", attention: str = "softmax") -> BackboneCard:
     return BackboneCard(
         name=name,
         entry="vitbench.backbones.timm:build_lab",
@@ -45,6 +45,7 @@ def _lab(name: str, registers: int, notes: str, twin: str = "") -> BackboneCard:
         register_twin=twin,
         licence="Apache-2.0",
         notes=f"{notes}; on procedural scenes only, patch embedding started as edge filters; recipe in vitbench/lab",
+        options={"attention": attention},
     )
 
 
@@ -52,6 +53,12 @@ STYLE_PAIRS = "self-supervised: HOG of the same geometry in another style, dense
 LAB_CARDS = (
     _lab("lab_ssl", 0, STYLE_PAIRS, twin="lab_ssl_reg4"),
     _lab("lab_ssl_reg4", 4, f"as lab_ssl with 4 registers: {STYLE_PAIRS}"),
+    _lab(
+        "lab_ssl_entmax",
+        0,
+        f"as lab_ssl with entmax-1.5 in place of softmax, one training seed: {STYLE_PAIRS}",
+        attention="entmax15",
+    ),
     _lab("lab_sup", 0, "supervised: cross-entropy to the class shares of a patch, and to the largest object on CLS"),
     _lab("lab_mae", 0, "masked image modelling: normalised pixels of 75 % masked patches"),
 )

@@ -11,17 +11,19 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from timm.models.eva import Eva
+from timm.models.eva import Eva, EvaBlock
 from torch import nn
 
 from vitbench.backbones.lab import build_lab_vit, start_with_edges
-from vitbench.backbones.vit import ViT
+from vitbench.backbones.sparse import attending_sparsely
+from vitbench.backbones.timm import lab_view
 from vitbench.catalogue import BACKBONES
 from vitbench.data import scenes
 from vitbench.lab.objectives import MaskedImages, Objective, StylePairs, Supervised
@@ -45,11 +47,13 @@ class Recipe:
     weight_decay: float = 0.05
     warmup: int = 100
     tokens: int = 2560  # patches a step
+    sparse: bool = False  # entmax-1.5 in place of softmax, in student and teacher
 
 
 RECIPES: dict[str, Recipe] = {
     "lab_ssl": Recipe(StylePairs),
     "lab_ssl_reg4": Recipe(StylePairs, registers=4),
+    "lab_ssl_entmax": Recipe(StylePairs, sparse=True),
     "lab_sup": Recipe(Supervised, steps=1000),
     "lab_mae": Recipe(MaskedImages, sides=(96, 128), steps=4000),
 }
@@ -125,7 +129,7 @@ def train_step(run: Run, pool: list[PoolScene]) -> float:
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(recipe, run.step, run.steps)
     run.student.train()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), _attention(run, recipe):
         loss = run.objective.loss(run.student, crops)
     run.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -135,6 +139,13 @@ def train_step(run: Run, pool: list[PoolScene]) -> float:
     run.images += batch
     run.objective.after_step(run.student, run.step / run.steps)
     return loss.item()
+
+
+def _attention(run: Run, recipe: Recipe) -> AbstractContextManager[None]:
+    if not recipe.sparse:
+        return nullcontext()
+    models = (run.student, run.objective)
+    return attending_sparsely(m for model in models for m in model.modules() if isinstance(m, EvaBlock))
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -189,7 +200,7 @@ def _loop(
         run.losses.clear()
         if data is not None and (run.seconds - probed > options.probe_seconds or run.step == run.steps):
             paused = time.monotonic()
-            line |= probe(ViT(run.student, BACKBONES.get(run.name)), data)
+            line |= probe(lab_view(run.student, BACKBONES.get(run.name)), data)
             run.save(checkpoint)
             begun += time.monotonic() - paused
             probed = run.seconds
