@@ -71,6 +71,7 @@ class PassJob:
     dtype: str
     fields: tuple[str, ...]
     bytes: int
+    forwards_per_image: int = 1
 
     @property
     def id(self) -> str:
@@ -79,7 +80,7 @@ class PassJob:
 
 @dataclass(frozen=True)
 class FitJob:
-    """A repair's state for one field, learned on train tokens of an unrepaired (or edited) pass."""
+    """A repair's state for one field, learned on train tokens of an unrepaired pass, or of one that `edit` changed."""
 
     id: str
     repair: str
@@ -92,6 +93,8 @@ class FitJob:
     dtype: str
     seed: int
     upstream: tuple[tuple[int, str], ...]  # (step, fit) of the maps that come before it in the chain
+    edit: str = ""
+    edit_fits: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,13 @@ class CellJob:
     remedy: str = ""
     maps: tuple[str, ...] = ()
     fits: tuple[tuple[int, str, str], ...] = ()
-    edit_fits: tuple[str, ...] = ()  # states behind the edited forward, for the cost
+    edit: str = ""
+    edit_fits: tuple[tuple[int, str], ...] = ()  # (step of the edit, fit), for the cost
     stores: dict[str, str] = field(default_factory=dict)  # split -> store
     splits: dict[str, SplitRef] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     backbone: str = ""
-    forwards_per_image: float = 1.0
+    forwards_per_image: int = 1
 
     @property
     def id(self) -> str:
@@ -132,7 +136,7 @@ class Plan:
 
     @property
     def forwards(self) -> int:
-        return sum(p.split.images for p in self.passes)
+        return sum(p.split.images * p.forwards_per_image for p in self.passes)
 
     @property
     def bytes(self) -> int:

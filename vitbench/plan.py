@@ -34,7 +34,7 @@ def make_plan(choices: Iterable[Choice], world: World, budget_bytes: int | None 
     fits = [f for f in builder.fits.values() if not world.stored_state(f.id)]
     pending = {f.id for f in fits}
     for f in fits:
-        requires[f.id] = (*by_store[f.store], *(u for _, u in f.upstream if u in pending))
+        requires[f.id] = (*by_store[f.store], *(u for _, u in (*f.upstream, *f.edit_fits) if u in pending))
     for c in cells:
         if c.status == "todo":
             needed = [p for s in dict.fromkeys(c.stores.values()) for p in by_store[s]]
@@ -177,7 +177,8 @@ class _Builder:
         return CellJob(
             slot, identity, components, "cached" if cached else "todo",
             maps=tuple(s.text for s in maps), fits=fits, stores=stores, splits=splits,
-            edit_fits=tuple(fit for _, fit in sweep.edit_fits), fields=needs, backbone=backbone,
+            edit=sweep.edit, edit_fits=sweep.edit_fits, fields=needs, backbone=backbone,
+            forwards_per_image=sweep.forwards,
         )  # fmt: skip
 
     @staticmethod
@@ -250,6 +251,7 @@ class _Sweep:
         self.splits = splits
         self.edit = ""
         self.versions: list[str] = []
+        self.forwards = 1
         self.edit_fits: tuple[tuple[int, str], ...] = ()
         self.pending_fits: list[FitJob] = []
         for i, step in enumerate(edits):  # an edit is fitted on the pass of the edits before it
@@ -258,10 +260,11 @@ class _Sweep:
                 store = self.store(train)
                 fields = step.card.needs or ("patch",)
                 self.want(store, train, fields)
-                fit = self.fit(edits[: i + 1], fields[0], store, ())
+                fit = self.fit((step,), fields[0], store, ())
                 self.edit_fits = (*self.edit_fits, (i, fit.id))
             self.edit = "+".join(e.text for e in edits[: i + 1])
             self.versions.append(step.versioned)
+            self.forwards *= step.forwards
 
     def store(self, ref: SplitRef) -> str:
         return digest(
@@ -271,7 +274,8 @@ class _Sweep:
 
     def want(self, store: str, ref: SplitRef, fields: tuple[str, ...]) -> None:
         self.builder.sweeps.setdefault(
-            store, PassJob(store, self.backbone, self.edit, self.edit_fits, ref, self.view, self.dtype, (), 0)
+            store,
+            PassJob(store, self.backbone, self.edit, self.edit_fits, ref, self.view, self.dtype, (), 0, self.forwards),
         )
         self.builder.wanted[store].setdefault(fields)
 
@@ -283,10 +287,10 @@ class _Sweep:
         if not store:
             raise UsageError(f"repair {chain!r} needs a train split to be fitted on")
         needs = tuple(dict.fromkeys(n for step in steps for n in step.card.needs))
-        key = [[step.versioned for step in steps], name, store, self.seed, upstream]
+        key = [[*(step.versioned for step in steps[:-1]), steps[-1].fitted], name, store, self.seed, upstream]
         job = FitJob(
             "fit-" + digest(key), chain, name, needs, self.backbone, store, self.splits["train"], self.view, self.dtype,
-            self.seed, upstream,
+            self.seed, upstream, self.edit, self.edit_fits,
         )  # fmt: skip
         self.pending_fits.append(job)
         return job

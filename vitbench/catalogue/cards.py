@@ -75,7 +75,9 @@ class RepairCard:
 
     acts_on: kinds of fields it changes ("patch", "patch_raw", "block", "query", "key", "value", "cls"; "*" = all).
     needs: further fields its map reads. edits: overrides `edit`, so it costs a pass of its own. swaps: "register_twin"
-    when it runs another backbone. sign: what is expected of it, "repair" or "control" (a negative control).
+    when it runs another backbone. role: what is expected of it, "repair" or "control" (a negative control).
+    applied_only: parameters that its fit does not depend on; cells that differ in them alone share one fit.
+    forwards: how many forwards of the backbone one image takes, with given parameters.
     """
 
     name: str
@@ -93,6 +95,8 @@ class RepairCard:
     upstream_licence: str = ""
     differs: str = ""
     cost: str = ""
+    applied_only: tuple[str, ...] = ()
+    forwards: Callable[[Any], int] = lambda _params: 1
     version: int = 1  # raised when the same parameters give other tokens; part of the identity
 
 

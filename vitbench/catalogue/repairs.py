@@ -154,6 +154,7 @@ REMOVE_HIGH_VARIANCE = RepairCard(
     family="map",
     acts_on=CHANNEL_KINDS,
     needs_fit=True,
+    applied_only=("m",),
     summary="drops the channels with the largest variance over train tokens",
     source=_VANYAN,
     upstream_licence="no public code",

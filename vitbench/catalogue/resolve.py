@@ -30,6 +30,17 @@ class RepairStep:
         """The text that identifies it, defaults included: a repair whose implementation or default changed is another one."""
         return f"{Term(self.card.name, every_param(self.params))}#{self.card.version}"
 
+    @property
+    def fitted(self) -> str:
+        """What identifies its fit: `versioned`, less the parameters that only matter when it is applied."""
+        params = tuple((key, value) for key, value in every_param(self.params) if key not in self.card.applied_only)
+        return f"{Term(self.card.name, params)}#{self.card.version}"
+
+    @property
+    def forwards(self) -> int:
+        """Forwards of the backbone that one image takes."""
+        return self.card.forwards(self.params)
+
     def acts_on(self, name: str) -> bool:
         """Whether it changes a token field, with these parameters."""
         return acts_on(kinds(self.card, self.params), name)

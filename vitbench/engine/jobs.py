@@ -68,6 +68,13 @@ class Workbench:
             self._loaded = (name, dtype), loaded.to(self.device, getattr(torch, dtype))
         return self._loaded[1]
 
+    def edited(self, name: str, dtype: str, edit: str, fits: tuple[tuple[int, str], ...]) -> Backbone:
+        """The backbone with the edits of a chain (`a+b`) applied, those in `fits` with their states."""
+        backbone, states = self.backbone(name, dtype), dict(fits)
+        for i, text in enumerate(split_outside(edit, "+") if edit else []):
+            backbone = build_repair(text).edit(backbone, self.state(states[i]) if i in states else {})
+        return backbone
+
     def samples(self, ref: SplitRef) -> Samples:
         """A split, opened once. Rendered data give all targets with the picture, so tasks share what was rendered."""
         if self.dataset(ref.dataset).size_px is not None:
@@ -112,14 +119,12 @@ def run_pass_job(job: PassJob, bench: Workbench) -> Outcome:
         fields = tuple(f for f in job.fields if f not in stored_fields(root, job.store))
         if not fields:
             return Outcome("ok", "already there")
-        backbone = bench.backbone(job.backbone, job.dtype)
-        states = {i: bench.state(fit) for i, fit in job.edit_fits}
-        for i, text in enumerate(split_outside(job.edit, "+") if job.edit else []):
-            backbone = build_repair(text).edit(backbone, states.get(i, {}))
+        backbone = bench.edited(job.backbone, job.dtype, job.edit, job.edit_fits)
         samples = bench.samples(job.split)
         writer = ShardWriter(root, job.store, fields)
         cost = run_pass(backbone, samples.images(), TokenRequest(fields, job.view), [writer])
-    return Outcome("ok", f"{int(cost['forwards'])} images", time.perf_counter() - started, int(cost["forwards"]))
+    images = int(cost["forwards"])
+    return Outcome("ok", f"{images} images", time.perf_counter() - started, images * job.forwards_per_image)
 
 
 def run_fit_job(job: FitJob, bench: Workbench) -> Outcome:
@@ -141,6 +146,7 @@ def run_fit_job(job: FitJob, bench: Workbench) -> Outcome:
             partial.replace(path)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error}", "free space, or use --cache") from error
+        context.done()
     return Outcome("ok", f"fitted on {context.images} images", seconds)
 
 
@@ -185,10 +191,12 @@ def _cost(job: CellJob, bench: Workbench, streams: Mapping[str, Any], fit_s: flo
     stored = {name: StoredTokens(bench.options.tokens, s, job.fields[:1]).cost for name, s in job.stores.items()
               if name in streams}  # fmt: skip
     repair_s, parameters = 0.0, 0
-    for fit in (*job.edit_fits, *(fit for _, _, fit in job.fits)):
+    edits = split_outside(job.edit, "+") if job.edit else []
+    fitted = [(edits[i], fit) for i, fit in job.edit_fits] + [(job.maps[i], fit) for i, _, fit in job.fits]
+    for text, fit in fitted:
         with safe_open(state_path(bench.options, fit), framework="pt") as f:
             repair_s += float((f.metadata() or {}).get("seconds", 0.0))
-            parameters += sum(f.get_tensor(name).numel() for name in f.keys())  # noqa: SIM118 - not a dict
+        parameters += build_repair(text).extra_parameters(bench.state(fit))
     return {
         "seconds": {
             "pass": sum(c["seconds"] for c in stored.values()),
@@ -196,7 +204,7 @@ def _cost(job: CellJob, bench: Workbench, streams: Mapping[str, Any], fit_s: flo
             "head_fit": fit_s,
             "measure": measure_s,
         },
-        "forwards": int(sum(c["forwards"] for c in stored.values())),
+        "forwards": int(sum(c["forwards"] for c in stored.values())) * job.forwards_per_image,
         "forwards_per_image": job.forwards_per_image,
         "fit_seconds": repair_s,
         "extra_parameters": parameters,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.views import View
 from vitbench.data.load import load
+from vitbench.engine.workspace import state_path
 from vitbench.jobs import SplitRef
 from vitbench.repairs.base import Repair, State
 from vitbench.tasks.base import Batch
@@ -109,6 +111,7 @@ class StoreFitContext:
         self.view: View = job.view
         self._stored = StoredTokens(bench.options.tokens, job.store, tuple(dict.fromkeys((job.field, *job.needs))))
         self.images: int = len(self._stored)
+        self._kept = state_path(bench.options, job.id).with_suffix(".kept")
 
     def tokens(self) -> Iterator[Tokens]:
         for chunk in self._stored:
@@ -118,8 +121,22 @@ class StoreFitContext:
             yield tokens
 
     def backbone(self) -> Backbone:
-        return self._bench.backbone(self._job.backbone, self._job.dtype)
+        return self._bench.edited(self._job.backbone, self._job.dtype, self._job.edit, self._job.edit_fits)
 
-    def pixels(self) -> Iterator[Any]:
-        for _, image in self._bench.samples(self._job.split).images():
-            yield image
+    def pixels(self, order: Iterable[int] | None = None) -> Iterator[Any]:
+        samples, keys = self._bench.samples(self._job.split), self._stored.keys
+        for i in range(self.images) if order is None else order:
+            yield samples.get(keys[i])["image"]
+
+    def resumed(self) -> State:
+        return load_file(self._kept) if self._kept.is_file() else {}
+
+    def keep(self, state: State) -> None:
+        self._kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._kept.with_suffix(".writing")
+        save_file({key: value.contiguous() for key, value in state.items()}, partial)
+        partial.replace(self._kept)
+
+    def done(self) -> None:
+        """The fit has ended: what it kept on the way is not needed any more."""
+        self._kept.unlink(missing_ok=True)

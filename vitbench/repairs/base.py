@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -31,11 +31,19 @@ class FitContext(Protocol):
         ...
 
     def backbone(self) -> Backbone:
-        """The (unrepaired) backbone, loaded at first use."""
+        """The backbone as the repairs before this one leave it, loaded at first use."""
         ...
 
-    def pixels(self) -> Iterator[Any]:
-        """Decoded train images (uint8 h w 3)."""
+    def pixels(self, order: Iterable[int] | None = None) -> Iterator[Any]:
+        """Decoded train images (uint8 h w 3): all of them in the order of `tokens`, or those at given places."""
+        ...
+
+    def resumed(self) -> State:
+        """What an interrupted fit of the same identity kept last; empty where none did."""
+        ...
+
+    def keep(self, state: State) -> None:
+        """Keep what a long fit has come to, so that an interrupted one goes on from there."""
         ...
 
 
@@ -54,6 +62,10 @@ class Repair(Generic[P]):
     def fit(self, context: FitContext) -> State:
         """Learn a state for `context.field`; only where the card says `needs_fit`."""
         return {}
+
+    def extra_parameters(self, state: State) -> int:
+        """Numbers that a repaired model carries beyond the backbone's own: by default all of a state."""
+        return sum(value.numel() for value in state.values())
 
     def edit(self, backbone: Backbone, state: State) -> Backbone:
         """The backbone with its forward changed; default: unchanged."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, cast
@@ -60,6 +60,9 @@ class Chain(Repair[ChainParams]):
             states.append(part.fit(_Mapped(context, self.parts[:i], tuple(states))) if fits else {})
         return {f"{i}.{key}": value for i, state in enumerate(states) for key, value in state.items()}
 
+    def extra_parameters(self, state: State) -> int:
+        return sum(part.extra_parameters(_part_state(state, i)) for i, part in enumerate(self.parts))
+
     def edit(self, backbone: Backbone, state: State) -> Backbone:
         for i, part in enumerate(self.parts):
             backbone = part.edit(backbone, _part_state(state, i))
@@ -93,8 +96,14 @@ class _Mapped:
             backbone = part.edit(backbone, state)
         return backbone
 
-    def pixels(self) -> Iterator[Any]:
-        return self.inner.pixels()
+    def pixels(self, order: Iterable[int] | None = None) -> Iterator[Any]:
+        return self.inner.pixels(order)
+
+    def resumed(self) -> State:
+        return self.inner.resumed()
+
+    def keep(self, state: State) -> None:
+        self.inner.keep(state)
 
 
 def _part_state(state: State, i: int) -> State:

@@ -6,7 +6,7 @@ Synthetic tokens only: no images, weights or network; repairs that change the fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,9 +18,9 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue.fields import GRID_FIELDS, acts_on, parse_field
 from vitbench.catalogue.repairs import kinds
 from vitbench.catalogue.views import View
-from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.edit_contract import EDIT_CHECKS
+from vitbench.repairs.edit_contract import images as pictures
 from vitbench.repairs.promises import STRENGTHS, ContractError, same, same_states
 from vitbench.repairs.synthetic_vit import BLOCKS, CHANNELS, PATCH_PX, loud_direction, synthetic_vit
 from vitbench.tokens.geometry import Geometry, Placement
@@ -78,8 +78,15 @@ class SyntheticContext:
     def backbone(self) -> Backbone:
         return synthetic_vit()
 
-    def pixels(self) -> Iterator[Any]:
-        raise NotApplicableError("synthetic tokens have no images", "check this repair on a data set")
+    def pixels(self, order: Iterable[int] | None = None) -> Iterator[Any]:
+        for i in range(self.images) if order is None else order:
+            yield from pictures(1000 + i, 1, (self.grid_hw[0] * PATCH_PX, (self.grid_hw[1] - self.pad) * PATCH_PX))
+
+    def resumed(self) -> State:
+        return {}
+
+    def keep(self, state: State) -> None:
+        """A check's fit is never interrupted."""
 
 
 def fit_all(repair: Repair[Any], **context: Any) -> dict[str, State]:
@@ -195,6 +202,16 @@ def fit_is_left_alone(repair: Repair[Any]) -> None:
         same(first[name], again[name], f"{name} differs the second time", tolerance=0)
 
 
+def fit_does_not_depend_on_what_is_only_applied(repair: Repair[Any]) -> None:
+    """Parameters that the card calls `applied_only` leave the fit as it is, so that a sweep over them shares one."""
+    fitted = fit_all(repair)
+    for name in repair.card.applied_only:
+        other = type(repair)(replace(repair.params, **{name: 1}))
+        same_states(
+            fitted, fit_all(other), f"the fit depends on {name}, which the card calls applied_only", tolerance=0
+        )
+
+
 def state_round_trip(repair: Repair[Any]) -> None:
     """A state written to safetensors and read back gives the same tokens, bit for bit."""
     states, tokens = fit_all(repair), synthetic_tokens(7)
@@ -227,6 +244,7 @@ CHECKS: Mapping[str, Callable[[Repair[Any]], None]] = {
         padding_is_not_content,
         prefix_tokens_are_separate,
         fit_is_left_alone,
+        fit_does_not_depend_on_what_is_only_applied,
         state_round_trip,
         determinism,
     )

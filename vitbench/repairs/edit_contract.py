@@ -7,7 +7,7 @@ writes a long vector into a few tokens, so that repairs of outliers have somethi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
@@ -139,9 +139,15 @@ class ImageContext:
     def backbone(self) -> Backbone:
         return self.model
 
-    def pixels(self) -> Iterator[Any]:
-        for start in range(0, self.images, 4):
-            yield from images(1000 + start, hw=self.hw)
+    def pixels(self, order: Iterable[int] | None = None) -> Iterator[Any]:
+        for i in range(self.images) if order is None else order:
+            yield images(1000 + i // 4 * 4, hw=self.hw)[i % 4]
+
+    def resumed(self) -> State:
+        return {}
+
+    def keep(self, state: State) -> None:
+        """A check's fit is never interrupted."""
 
 
 @dataclass(frozen=True)

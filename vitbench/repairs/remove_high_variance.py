@@ -16,15 +16,15 @@ from vitbench.tokens.types import Tokens
 
 
 class RemoveHighVariance(Repair[RemoveHighVarianceParams]):
-    """x[..., keep], without the m channels of largest variance; ties fall from the lowest index."""
+    """x without the m channels of largest variance; ties fall from the lowest index. One fit serves every m."""
 
     card = REMOVE_HIGH_VARIANCE
 
     def fit(self, context: FitContext) -> State:
+        """order: channels (c), largest variance first."""
         require_images(context, self.card.name)
-        variance = moments(context).variance
-        m = count_of(self.params.m, len(variance), self.card.name)
-        return {"keep": kept_without(variance.argsort(descending=True, stable=True)[:m], len(variance))}
+        return {"order": moments(context).variance.argsort(descending=True, stable=True)}
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
-        return x[..., state["keep"].to(x.device)]
+        m = count_of(self.params.m, x.shape[-1], self.card.name)
+        return x[..., kept_without(state["order"][:m], x.shape[-1]).to(x.device)]
