@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from vitbench.catalogue.fields import GRID_FIELDS, parse_field, stored_dtype
+from vitbench.catalogue.fields import GRID_FIELDS, joined_fields, parse_field, stored_dtype
 from vitbench.catalogue.resolve import RepairStep, planted, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.choices import Choice
@@ -38,7 +38,8 @@ def make_plan(choices: Iterable[Choice], world: World, budget_bytes: int | None 
     for c in cells:
         if c.status == "todo":
             needed = [p for s in dict.fromkeys(c.stores.values()) for p in by_store[s]]
-            requires[c.id] = (*needed, *(f for _, _, f in c.fits if f in pending))
+            behind = () if c.stores else tuple(f for _, f in c.edit_fits)  # a streaming cell runs the edited forward itself
+            requires[c.id] = (*needed, *(f for f in (*behind, *(f for _, _, f in c.fits)) if f in pending))
     return Plan(tuple(passes), tuple(fits), tuple(cells), requires)
 
 
@@ -71,7 +72,7 @@ class _Builder:
         maps = tuple(s for s in chain if not s.card.edits and not s.card.swaps and s.card.family != "none")
         edits = tuple(s for s in chain if s.card.edits)
         for step in (*maps, *edits):
-            if not step.acts_on(field_name):
+            if not any(step.acts_on(f) for f in joined_fields(field_name)):
                 return self._missing(
                     slot,
                     _Refused(
@@ -131,8 +132,10 @@ class _Builder:
         dataset = self.world.dataset(choice.dataset)
         view = choice.task.card.view(choice.task.settings).simplest(dataset.size_px, state.card.patch_px)
         defects = _once(self._planted, backbone, planted)
+        live = choice.task.protocol.streams
+        fields = joined_fields(field_name)
         aux = choice.task.card.aux(choice.task.settings)
-        needs = tuple(dict.fromkeys((field_name, *aux, *(n for s in maps for n in s.card.needs))))
+        needs = tuple(dict.fromkeys((*fields, *aux, *(n for s in maps for n in s.needs))))
         sweep = _Sweep(
             self,
             backbone,
@@ -144,7 +147,7 @@ class _Builder:
             choice.seed,
         )
         stores = {name: sweep.store(ref) for name, ref in splits.items()}
-        mapped = tuple(f for f in (field_name, *aux) if any(s.acts_on(f) for s in maps))
+        mapped = tuple(f for f in dict.fromkeys((*fields, *aux)) if any(s.acts_on(f) for s in maps))
         fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""))
         card = {k: splits[k].digest for k in sorted(splits)}
         components = {
@@ -163,27 +166,35 @@ class _Builder:
             "data": {"name": choice.dataset, "version": dataset.version, "splits": card},
             "view": str(view),
             "dtype": choice.options.dtype,
-            "stored": {f: stored_dtype(f) for f in needs},
+            "stored": {} if live else {f: stored_dtype(f) for f in needs},
         }
         identity = cell_identity(slot, components)
         cached = self.world.has_record(slot, identity)
         if not cached:
             for name, ref in splits.items():
-                fields = needs if name in choice.task.card.splits else self._fit_fields(field_name, maps)
-                sweep.want(stores[name], ref, fields)
+                if not live or (name == "train" and fits):
+                    whole = name in choice.task.card.splits and not live
+                    sweep.want(stores[name], ref, needs if whole else self._fit_fields(fields, maps))
             for _, _, fit_id in fits:
                 self.fits.update({f.id: f for f in sweep.pending_fits if f.id == fit_id})
             self.fits.update({f.id: f for f in sweep.pending_fits if f.id in dict(sweep.edit_fits).values()})
         return CellJob(
             slot, identity, components, "cached" if cached else "todo",
-            maps=tuple(s.text for s in maps), fits=fits, stores=stores, splits=splits,
+            maps=tuple(s.text for s in maps), fits=fits, stores={} if live else stores, splits=splits,
             edit=sweep.edit, edit_fits=sweep.edit_fits, fields=needs, backbone=backbone,
             forwards_per_image=sweep.forwards,
+            streamed=self._streamed(choice, splits) if live else 0,
         )  # fmt: skip
 
     @staticmethod
-    def _fit_fields(field_name: str, maps: tuple[RepairStep, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((field_name, *(n for s in maps for n in s.card.needs))))
+    def _streamed(choice: Choice, splits: dict[str, SplitRef]) -> int:
+        """Images that a streaming cell takes through the backbone: what it trains on, and each val image at least once."""
+        settings: Any = choice.task.settings
+        return int(settings.iterations * settings.batch + splits["val"].images)
+
+    @staticmethod
+    def _fit_fields(fields: tuple[str, ...], maps: tuple[RepairStep, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*fields, *(n for s in maps for n in s.needs))))
 
     def _chain_fits(
         self, sweep: _Sweep, maps: tuple[RepairStep, ...], mapped: tuple[str, ...], store: str
@@ -258,7 +269,7 @@ class _Sweep:
             if step.card.needs_fit:
                 train = splits["train"]
                 store = self.store(train)
-                fields = step.card.needs or ("patch",)
+                fields = step.needs or ("patch",)
                 self.want(store, train, fields)
                 fit = self.fit((step,), fields[0], store, ())
                 self.edit_fits = (*self.edit_fits, (i, fit.id))
@@ -286,7 +297,7 @@ class _Sweep:
         chain = "+".join(step.text for step in steps)
         if not store:
             raise UsageError(f"repair {chain!r} needs a train split to be fitted on")
-        needs = tuple(dict.fromkeys(n for step in steps for n in step.card.needs))
+        needs = tuple(dict.fromkeys(n for step in steps for n in step.needs))
         key = [[*(step.versioned for step in steps[:-1]), steps[-1].fitted], name, store, self.seed, upstream]
         job = FitJob(
             "fit-" + digest(key), chain, name, needs, self.backbone, store, self.splits["train"], self.view, self.dtype,

@@ -9,11 +9,13 @@ import pytest
 import torch
 from sklearn.neighbors import LocalOutlierFactor
 
+from vitbench.catalogue.resolve import repair_chain
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.compose import build_repair
 from vitbench.repairs.contract import SyntheticContext, fit_all, synthetic_tokens
 from vitbench.repairs.fill_outliers import filled
 from vitbench.repairs.lof import local_outlier_factor
+from vitbench.repairs.synthetic_vit import loud_direction
 from vitbench.tokens.types import Tokens
 
 
@@ -83,3 +85,29 @@ def test_tokens_far_from_all_others_of_their_image_are_replaced() -> None:
     assert bool(loud.any())
     assert bool((out != tokens["patch"]).any(-1)[loud].all())
     assert 0.01 < float((out != tokens["patch"]).any(-1).float().mean()) < 0.15
+
+
+def test_the_singular_detector_flags_what_sinder_fill_fills() -> None:
+    ours, theirs = build_repair("fill_outliers[det=singular]"), build_repair("sinder_fill")
+    tokens = synthetic_tokens(5)
+    a, b = ours.map(tokens, fit_all(ours)), theirs.map(tokens, fit_all(theirs))
+    for name in ("patch", "patch_raw", "key"):
+        assert not torch.equal(a[name], tokens[name])
+        torch.testing.assert_close(a[name], b[name])
+
+
+@pytest.mark.parametrize(("det", "read"), [("robust", ("norms",)), ("lof", ()), ("singular", ("patch_raw",))])
+@pytest.mark.parametrize("name", ["fill_outliers", "project_out"])
+def test_a_detector_asks_only_for_the_fields_it_reads(name: str, det: str, read: tuple[str, ...]) -> None:
+    [step] = repair_chain(f"{name}[det={det}]")
+    assert step.needs == read
+
+
+def test_project_out_takes_the_direction_of_tokens_along_a_singular_direction() -> None:
+    repair = build_repair("project_out[det=singular]")
+    states, tokens = fit_all(repair), synthetic_tokens(5)
+    torch.testing.assert_close(
+        states["patch_raw"]["direction"].dot(loud_direction()).abs(), torch.tensor(1.0), atol=0.02, rtol=0
+    )
+    along = (repair.map(tokens, states)["patch_raw"] @ states["patch_raw"]["direction"]).abs().max()
+    assert float(along) < 1e-3

@@ -14,7 +14,7 @@ CHANNEL_KINDS = (*GRID_KINDS, "cls")
 ANY_FIELD = "any"
 OWN_BASELINE = "a baseline of this suite: no published definition to differ from"
 ONE_PASS = "fit: one pass over the train tokens; no forward at test time"
-Detector = Literal["norm", "robust", "lof"]
+Detector = Literal["norm", "robust", "lof", "singular"]
 NO_FIT = "no fit, no forward at test time"
 
 
@@ -90,17 +90,23 @@ class NormClipParams:
 
 
 @dataclass(frozen=True)
-class FillOutliersParams:
-    """det: `robust` (norm > median + 5 x 1.4826 x MAD of train norms), `norm` (norm > mean + 3 sd), or `lof`.
+class OutlierParams:
+    """det: `robust` (norm > median + 5 x 1.4826 x MAD of train norms), `norm` (norm > mean + 3 sd), `lof` or `singular`.
 
     Outliers of unequal length swell the deviation until `norm` misses most of them, so `robust` is the default. `lof`:
     the 5 % of tokens with the largest local outlier factor (20 neighbours) within their image; it reads no norm.
+    `singular`: |cos| with a block's singular defect direction (SINDER) above the robust rule's threshold.
 
     block: whose residual norms are read (-1: the last; -2 where the last block lowers them, as in DINOv2-L).
     """
 
     det: Detector = "robust"
     block: int = -1
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fields that the detector reads beside the repaired one."""
+        return {"lof": (), "singular": ("patch_raw",)}.get(self.det, ("norms",))
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,12 @@ def kinds(card: RepairCard, params: Any) -> tuple[str, ...]:
     """Kinds of fields a repair acts on with these parameters: the card's, narrowed by a parameter `field`."""
     chosen = getattr(params, "field", ANY_FIELD)
     return card.acts_on if chosen == ANY_FIELD else (parse_field(chosen).kind,)
+
+
+def needs(card: RepairCard, params: Any) -> tuple[str, ...]:
+    """Further fields that a repair reads with these parameters: the card's, or what the parameters themselves say."""
+    chosen: tuple[str, ...] = getattr(params, "needs", card.needs)
+    return chosen
 
 
 _VANYAN = Source("Vanyan et al.", 2024, "2401.00463")
@@ -223,13 +235,13 @@ NORM_CLIP = RepairCard(
 FILL_OUTLIERS = RepairCard(
     name="fill_outliers",
     entry="vitbench.repairs.fill_outliers:FillOutliers",
-    params=FillOutliersParams(),
+    params=OutlierParams(),
     family="map",
     acts_on=GRID_KINDS,
     needs=("norms",),
     needs_fit=True,
-    summary="replaces tokens of outlying residual norm by the mean of their sound neighbours",
-    differs=OWN_BASELINE + "; blind to artefacts of low norm (OpenAI CLIP)",
+    summary="replaces outlying tokens, by default those of outlying residual norm, by the mean of their sound neighbours",
+    differs=OWN_BASELINE + "; by norm it is blind to artefacts of low norm (OpenAI CLIP)",
     cost="fit: one pass over the train norms; no forward at test time",
 )
 UNIT = RepairCard(

@@ -9,8 +9,9 @@ from typing import Any
 from vitbench.catalogue import BACKBONES, DEFECTS, REPAIRS, TASKS
 from vitbench.catalogue.cards import Protocol, RepairCard, TaskCard, TaskSettings
 from vitbench.catalogue.fields import acts_on
-from vitbench.catalogue.repairs import kinds
+from vitbench.catalogue.repairs import kinds, needs
 from vitbench.errors import UsageError
+from vitbench.registry import resolve
 from vitbench.selection import Term, every_param, overrides, parse_chain, parse_term, with_params
 
 
@@ -37,6 +38,11 @@ class RepairStep:
         return f"{Term(self.card.name, params)}#{self.card.version}"
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """Further fields it reads, with these parameters."""
+        return needs(self.card, self.params)
+
+    @property
     def forwards(self) -> int:
         """Forwards of the backbone that one image takes."""
         return self.card.forwards(self.params)
@@ -61,6 +67,16 @@ class TaskRef:
     @property
     def text(self) -> str:
         return str(Term(self.base, overrides(self.protocol.settings, self.settings)))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the number depends on the seed."""
+        return self.card.stochastic or self.protocol.stochastic
+
+    def load(self) -> Any:
+        """The task, ready to run under these settings. Imports what is behind it."""
+        entry = self.protocol.entry or TASKS.load(self.card.name)
+        return (resolve(entry) if isinstance(entry, str) else entry)(self.settings)
 
     def identity(self) -> dict[str, Any]:
         return {"name": self.base, "version": self.protocol.version, "settings": asdict(self.settings)}

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitbench.catalogue.cards import RepairCard, Source
-from vitbench.catalogue.repairs import CHANNEL_KINDS, GRID_KINDS, NO_FIT, ONE_PASS, OWN_BASELINE, Detector, NoParams
+from vitbench.catalogue.repairs import (
+    CHANNEL_KINDS,
+    GRID_KINDS,
+    NO_FIT,
+    ONE_PASS,
+    OWN_BASELINE,
+    NoParams,
+    OutlierParams,
+)
 from vitbench.errors import UsageError
 
 SingularRule = Literal["robust", "published"]
@@ -21,14 +29,6 @@ class SinderParams:
     """
 
     rule: SingularRule = "robust"
-
-
-@dataclass(frozen=True)
-class ProjectOutParams:
-    """det and block: which tokens give the direction, as in `fill_outliers`."""
-
-    det: Detector = "robust"
-    block: int = -1
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ SINDER_PROJECT = RepairCard(
 PROJECT_OUT = RepairCard(
     name="project_out",
     entry="vitbench.repairs.project_out:ProjectOut",
-    params=ProjectOutParams(),
+    params=OutlierParams(),
     family="map",
     acts_on=GRID_KINDS,
     needs=("norms",),
     needs_fit=True,
-    summary="projects the mean direction of train tokens of outlying norm out of every token",
+    summary="projects the mean direction of outlying train tokens, by default those of outlying norm, out of every token",
     differs=OWN_BASELINE,
     cost="fit: two passes over the train tokens; no forward at test time",
 )

@@ -73,15 +73,17 @@ class Repair(Generic[P]):
 
     def map(self, tokens: Tokens, states: Mapping[str, State]) -> Tokens:
         """Apply `map_field` to every field it acts on; where it needs a fit, to those it was fitted for."""
-        for name in tokens.fields:
+        mapped = tokens
+        for name, x in tokens.fields.items():
             fitted = name in states or not self.card.needs_fit
             if fitted and acts_on(kinds(self.card, self.params), name):
-                tokens = tokens.with_field(name, self.map_field(tokens[name], states.get(name, {}), tokens, name))
-        return tokens
+                mapped = mapped.with_field(name, self.map_field(x, states.get(name, {}), tokens, name))
+        return mapped
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
         """x: b h w c (or b c for `cls`), float32 -> the same with other values (channels may be fewer). Default: x itself.
 
-        `tokens` holds what else the card `needs`; nothing may depend on the other samples of the batch.
+        `tokens` holds what else the card `needs`, as it was before this repair; nothing may depend on the other samples
+        of the batch.
         """
         return x

@@ -11,7 +11,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue import REPAIRS
 from vitbench.catalogue.cards import RepairCard
 from vitbench.catalogue.fields import acts_on
-from vitbench.catalogue.repairs import kinds
+from vitbench.catalogue.repairs import kinds, needs
 from vitbench.errors import UsageError
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.selection import Term, parse_chain, with_params
@@ -112,7 +112,7 @@ def _part_state(state: State, i: int) -> State:
 
 
 def _needs(parts: tuple[Repair[Any], ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for part in parts for name in part.card.needs))
+    return tuple(dict.fromkeys(name for part in parts for name in needs(part.card, part.params)))
 
 
 def _chain_card(parts: tuple[Repair[Any], ...], name: str) -> RepairCard:

@@ -12,35 +12,32 @@ from torch import Tensor
 
 from vitbench.catalogue.repairs import Detector
 from vitbench.errors import NotApplicableError
-from vitbench.repairs.base import FitContext
+from vitbench.repairs.base import FitContext, State
 from vitbench.repairs.lof import grid_outlier_factor
-from vitbench.repairs.moments import ThinnedSample, median_and_mad, require_images, valid_cells
-from vitbench.repairs.norm_clip import NORMAL_MAD
+from vitbench.repairs.moments import ThinnedSample, require_images, robust_threshold, valid_cells
+from vitbench.repairs.singular_defects import along_direction, find_direction
 from vitbench.tokens.types import Tokens
 
-DEVIATIONS, ROBUST_Z, LOF_QUANTILE = 3.0, 5.0, 0.95
-
-
-def robust_threshold(ordered: Tensor) -> Tensor:
-    """Median + 5 x 1.4826 x MAD of sorted values."""
-    median, mad = median_and_mad(ordered)
-    return median + ROBUST_Z * NORMAL_MAD * mad
+DEVIATIONS, LOF_QUANTILE = 3.0, 0.95
 
 
 @dataclass(frozen=True)
 class Outliers:
     """Which tokens are outliers, for a repair.
 
-    det: `norm` (norm > mean + 3 sd of the train tokens), `robust` (norm > median + 5 x 1.4826 x MAD) or `lof` (local
-    outlier factor of the field's tokens within their image > its 95 % quantile). block: whose norms are read.
+    det: `norm` (norm > mean + 3 sd of the train tokens), `robust` (norm > median + 5 x 1.4826 x MAD), `lof` (local
+    outlier factor of the field's tokens within their image > its 95 % quantile) or `singular` (along a block's singular
+    defect direction, by the robust rule). block: whose norms are read.
     """
 
     det: Detector
     block: int
     repair: str
 
-    def threshold(self, context: FitContext) -> Tensor:
-        """Fitted on train tokens. Raises NotApplicableError where none of them is above it."""
+    def fit(self, context: FitContext) -> State:
+        """`threshold`, and what else the detector knows. Raises NotApplicableError where no train token is above it."""
+        if self.det == "singular":
+            return find_direction(context, "robust", self.repair)
         require_images(context, self.repair)
         sample = ThinnedSample()
         for tokens in context.tokens():
@@ -56,12 +53,14 @@ class Outliers:
                 f"{float(threshold):.4g}), so there is nothing to repair",
                 "the backbone may have no such artefacts, or fewer than the rule needs",
             )
-        return threshold.float()
+        return {"threshold": threshold.float()}
 
-    def flagged(self, tokens: Tokens, field: str, threshold: Tensor) -> Tensor:
+    def flagged(self, tokens: Tokens, field: str, state: State) -> Tensor:
         """Cells that show the image and are above the threshold, b h w."""
+        if self.det == "singular":
+            return along_direction(tokens, state)
         scores = self._scores(tokens, field)
-        return (scores > threshold.to(scores)) & valid_cells(tokens, scores.device)
+        return (scores > state["threshold"].to(scores)) & valid_cells(tokens, scores.device)
 
     def _scores(self, tokens: Tokens, field: str) -> Tensor:
         if self.det == "lof":

@@ -25,7 +25,7 @@ from vitbench.backbones.edits import Edit, EditContext
 from vitbench.backbones.vit import ViT, card_of
 from vitbench.catalogue.cards import BackboneCard
 from vitbench.catalogue.fields import acts_on
-from vitbench.catalogue.repairs import kinds
+from vitbench.catalogue.repairs import kinds, needs
 from vitbench.catalogue.views import View
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import Repair, State
@@ -164,7 +164,7 @@ class Repaired:
         card = repair.card
         if not card.needs_fit:
             return Repaired(repair, plain, {})
-        state = repair.fit(ImageContext("patch", plain, card.needs, hw=hw))
+        state = repair.fit(ImageContext("patch", plain, needs(card, repair.params), hw=hw))
         return Repaired(repair, plain, {"patch": state})
 
     @property

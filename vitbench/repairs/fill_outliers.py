@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitbench.catalogue.repairs import FILL_OUTLIERS, FillOutliersParams
+from vitbench.catalogue.repairs import FILL_OUTLIERS, OutlierParams
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.repairs.detectors import Outliers
 from vitbench.repairs.moments import valid_cells
@@ -13,7 +13,7 @@ from vitbench.repairs.neighbours import BOX, weighted_mean_3x3
 from vitbench.tokens.types import Tokens
 
 
-class FillOutliers(Repair[FillOutliersParams]):
+class FillOutliers(Repair[OutlierParams]):
     """Flagged cells take the mean of their unflagged 3x3 neighbours, ring by ring from outside in.
 
     An image of flagged cells only stays as it is: nothing sound is left to fill from.
@@ -26,10 +26,10 @@ class FillOutliers(Repair[FillOutliersParams]):
         return Outliers(self.params.det, self.params.block, self.card.name)
 
     def fit(self, context: FitContext) -> State:
-        return {"threshold": self._outliers.threshold(context)}
+        return self._outliers.fit(context)
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
-        flagged = self._outliers.flagged(tokens, name, state["threshold"]).to(x.device)
+        flagged = self._outliers.flagged(tokens, name, state).to(x.device)
         return filled(x, flagged, valid_cells(tokens, x.device) & ~flagged)
 
 

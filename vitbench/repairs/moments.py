@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vitbench.tokens.types import Tokens
 
 MIN_IMAGES = 2
+NORMAL_MAD = 1.4826  # MAD x this is the deviation of a normal distribution
+ROBUST_Z = 5.0
 
 
 def valid_cells(tokens: Tokens, device: torch.device) -> Tensor:
@@ -119,3 +121,9 @@ def median_and_mad(ordered: Tensor) -> tuple[Tensor, Tensor]:
     """Median and median absolute deviation of sorted values."""
     median = ordered[(len(ordered) - 1) // 2]
     return median, (ordered - median).abs().median()
+
+
+def robust_threshold(ordered: Tensor) -> Tensor:
+    """Median + 5 x 1.4826 x MAD of sorted values."""
+    median, mad = median_and_mad(ordered)
+    return median + ROBUST_Z * NORMAL_MAD * mad

@@ -8,10 +8,8 @@ from torch import Tensor
 from vitbench.catalogue.repairs import NORM_CLIP, NormClipParams
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext, Repair, State
-from vitbench.repairs.moments import ThinnedSample, median_and_mad, require_images, rows
+from vitbench.repairs.moments import NORMAL_MAD, ThinnedSample, median_and_mad, require_images, rows
 from vitbench.tokens.types import Tokens
-
-NORMAL_MAD = 1.4826  # MAD x this is the deviation of a normal distribution
 
 
 class NormClip(Repair[NormClipParams]):

@@ -5,24 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitbench.catalogue.singular import PROJECT_OUT, ProjectOutParams
+from vitbench.catalogue.repairs import OutlierParams
+from vitbench.catalogue.singular import PROJECT_OUT
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.repairs.detectors import Outliers
 from vitbench.tokens.types import Tokens
 
 
-class ProjectOut(Repair[ProjectOutParams]):
+class ProjectOut(Repair[OutlierParams]):
     """x - <x, u> u, u along the mean of the unit vectors of flagged train tokens; flags as in `fill_outliers`."""
 
     card = PROJECT_OUT
 
     def fit(self, context: FitContext) -> State:
         outliers = Outliers(self.params.det, self.params.block, self.card.name)
-        threshold = outliers.threshold(context)
+        found = outliers.fit(context)
         total = torch.zeros(())
         for tokens in context.tokens():
-            flagged = tokens[context.field][outliers.flagged(tokens, context.field, threshold)]
+            flagged = tokens[context.field][outliers.flagged(tokens, context.field, found)]
             total = total.to(flagged.device) + torch.nn.functional.normalize(flagged, dim=-1).sum(
                 0, dtype=torch.float64
             )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from torch import Tensor
 
-from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.singular import SINDER_FILL, SinderParams
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.repairs.fill_outliers import filled
@@ -25,12 +23,6 @@ class SinderFill(Repair[SinderParams]):
     def fit(self, context: FitContext) -> State:
         return find_direction(context, self.params.rule, self.card.name)
 
-    def map(self, tokens: Tokens, states: Mapping[str, State]) -> Tokens:
-        """Flags are read off the tokens as they come, before `patch_raw` itself is repaired."""
-        fields = dict(tokens.fields)
-        for name, state in states.items():
-            if name in fields and acts_on(self.card.acts_on, name):
-                flags = along_direction(tokens, state)
-                sound = valid_cells(tokens, flags.device) & ~flags
-                fields[name] = filled(fields[name], flags.to(fields[name].device), sound.to(fields[name].device))
-        return replace(tokens, fields=fields)
+    def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
+        flagged = along_direction(tokens, state).to(x.device)
+        return filled(x, flagged, valid_cells(tokens, x.device) & ~flagged)

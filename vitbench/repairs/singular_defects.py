@@ -18,8 +18,7 @@ from vitbench.backbones.vit import ViT
 from vitbench.catalogue.singular import SingularRule
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext
-from vitbench.repairs.detectors import robust_threshold
-from vitbench.repairs.moments import ThinnedSample, require_images, valid_cells
+from vitbench.repairs.moments import ThinnedSample, require_images, robust_threshold, valid_cells
 from vitbench.tokens.types import Tokens
 
 DEVIATIONS, LEAST_FLAGS = 4.0, 3  # of the published rule
