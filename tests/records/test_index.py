@@ -14,6 +14,7 @@ from vitbench.records.frames import load_records
 from vitbench.records.inference import MetricValue
 from vitbench.records.schema import Record
 from vitbench.records.store import record_path, write
+from vitbench.records.summaries import comparable_part
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,8 @@ def put(root: Path, name: str, value: float | None = 1.0, utc: str = "2026-01-01
     record = Record.ok(
         slot=slot, identity=cell_identity(slot, components), components=components, headline="rmse",
         metrics={"rmse": MetricValue(value, "m", False, 0.5, 1.5, 8, "", draws, "ab")},
-        cost={"fit_seconds": 2.0}, provenance={"utc": utc}, flags={"odd": True, "lambda": 3},
+        cost={"fit_seconds": 2.0, "seconds": {"fit": 1.0, "measure": 0.5}, "peak_memory_bytes": 64},
+        provenance={"utc": utc, "device": "cpu", "platform": "Linux"}, flags={"odd": True, "lambda": 3},
     )  # fmt: skip
     return write(root, record)
 
@@ -50,6 +52,7 @@ def test_an_entry_holds_what_tables_need(tmp_path: Path) -> None:
         assert entry.path == str(path.relative_to(tmp_path / "runs"))
         assert (entry.metric, entry.unit, entry.value, entry.n) == ("rmse", "m", 0.7, 8)
         assert (entry.fit_seconds, entry.flags) == (2.0, ("odd",))
+        assert (entry.seconds, entry.peak_memory_bytes, entry.machine) == (1.5, 64, "cpu Linux")
         assert entry.draws is not None
         np.testing.assert_array_equal(entry.draws, np.full(8, 0.7, np.float32))
 
@@ -129,7 +132,7 @@ def test_a_missing_folder_is_an_empty_one(tmp_path: Path) -> None:
 def test_comparable_follows_version_and_images_but_not_what_a_repair_was_fitted_on() -> None:
     def part(version: int, **splits: str) -> object:
         task = {"name": "some_val_task@x", "version": version}
-        return index.comparable_part({"task": task, "data": {"name": "d", "version": 1, "splits": splits}})
+        return comparable_part({"task": task, "data": {"name": "d", "version": 1, "splits": splits}})
 
     assert part(1, val="v") == part(1, val="v", train="t")
     assert part(1, val="v") != part(2, val="v")

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic_core import from_json, to_json
 
-from vitbench.catalogue import TASKS
 from vitbench.errors import RecordError
 from vitbench.identity import Slot, digest
 from vitbench.paths import cache_dir
 from vitbench.records.inference import Draws, Estimate
-from vitbench.records.schema import SCHEMA_VERSION, Record, decode_draws
-from vitbench.records.store import Problem, read, record_files
+from vitbench.records.schema import SCHEMA_VERSION, Record
+from vitbench.records.store import Problem, record_files
+from vitbench.records.summaries import Summary, summarised, summary_of
 
 WORTHWHILE = 1500  # fewer records than this are read directly
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Entry:
 
     path: relative to the records folder.
     comparable: digest of what must agree before two numbers may be compared (`comparable_part` of the identity).
-    flags: names of the remarks that are set.
+    flags: names of the remarks that are set. seconds: of all phases. machine: what it ran on, as far as it is recorded.
     """
 
     path: str
@@ -58,6 +57,9 @@ class Entry:
     forwards_per_image: float | None = None
     fit_seconds: float | None = None
     extra_parameters: int | None = None
+    peak_memory_bytes: int | None = None
+    seconds: float | None = None
+    machine: str = ""
     commit: str = ""
     dirty: bool | None = None
     utc: str = ""
@@ -66,7 +68,7 @@ class Entry:
     @staticmethod
     def of(record: Record, path: str = "") -> Entry:
         """The entry of a record."""
-        return _entry(path, *_digested(record))
+        return _entry(path, *summary_of(record))
 
     @property
     def estimate(self) -> Estimate | None:
@@ -83,7 +85,6 @@ class Loaded:
     problems: tuple[Problem, ...] = ()
 
 
-Summary = dict[str, Any]
 Cached = tuple[str, bytes, bytes]  # stamp of the file, summary as JSON, replicates as float32
 
 
@@ -130,18 +131,6 @@ def _age(entry: Entry) -> tuple[bool, str, str]:
     return entry.status != "unavailable", entry.utc, entry.identity
 
 
-def comparable_part(components: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree in two identities: task, protocol version and settings, and the images the task reads.
-
-    A fitted repair also lists the train images it was fitted on; those do not make the task another one.
-    """
-    task, data = components.get("task", {}), components.get("data", {})
-    name = str(task.get("name", "")).partition("@")[0]
-    reads = TASKS.get(name).splits if name in TASKS else ("val",)
-    splits = {split: key for split, key in data.get("splits", {}).items() if split in reads}
-    return {"task": task, "data": {**data, "splits": splits}}
-
-
 def _stamp(entry: os.DirEntry[str]) -> str:
     status = entry.stat()
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
@@ -149,35 +138,10 @@ def _stamp(entry: os.DirEntry[str]) -> str:
 
 def _cached(stamp: str, path: Path) -> Cached:
     try:
-        summary, draws = _digested(read(path))
+        summary, draws = summarised(path)
     except RecordError as error:
         summary, draws = {"problem": str(error)}, b""
     return stamp, to_json(summary), draws
-
-
-def _digested(record: Record) -> tuple[Summary, bytes]:
-    """The fields of an entry as JSON data, and the headline's replicates as bytes."""
-    slot, components = record.slot, record.components
-    summary: Summary = {
-        "slot": [slot.backbone, slot.repair, slot.task, slot.dataset, slot.seed],
-        "identity": record.identity,
-        "status": record.status,
-        "reason": record.reason,
-        "remedy": record.remedy,
-        "draws_key": record.draws_key,
-        "comparable": digest(comparable_part(components)),
-        "forwards_per_image": record.cost.forwards_per_image,
-        "fit_seconds": record.cost.fit_seconds,
-        "extra_parameters": record.cost.extra_parameters,
-        "commit": str(record.provenance.get("commit", "")),
-        "dirty": record.provenance.get("dirty"),
-        "utc": record.utc,
-        "flags": sorted(name for name, value in record.flags.items() if value is True),
-    }
-    if metric := record.metrics.get(record.headline):
-        summary |= {"metric": record.headline, **metric.model_dump()}
-    text = record.draws.get(record.headline, "")
-    return summary, decode_draws(text).tobytes() if text else b""
 
 
 def _entry(path: str, summary: Summary, draws: bytes) -> Entry:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import vitbench
@@ -27,6 +29,7 @@ def collect(
         "device": device,
         "driver": driver,
         "platform": platform.platform(),
+        "cpu": _cpu(),
         "command_line": list(command_line),
         "settings": dict(settings),
         "utc": utc_now(),
@@ -47,6 +50,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _cpu() -> str:
+    """Model and number of cores, so that times are only compared on equal machines; empty where it is not told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{model} x{os.cpu_count()}" if model else platform.processor()
 
 
 def git_state() -> tuple[str, bool | None]:

@@ -9,7 +9,7 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +25,7 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "failed", "oom", "timeout", "unavailable", "not_applicable"]
 Json = dict[str, Any]
 Migration = Callable[[Json], Json]
+Model = TypeVar("Model", bound=BaseModel)
 
 MIGRATIONS: Mapping[int, Migration] = {}
 """Schema version -> function that gives the same document in the next version."""
@@ -204,6 +205,13 @@ def parse(
     text: str | bytes, where: str, migrations: Mapping[int, Migration] = MIGRATIONS, current: int = SCHEMA_VERSION
 ) -> Record:
     """JSON text -> Record; `where` names it in errors. Raises RecordError for what is not a readable record."""
+    return validated(Record, document(text, where, migrations, current), where)
+
+
+def document(
+    text: str | bytes, where: str, migrations: Mapping[int, Migration] = MIGRATIONS, current: int = SCHEMA_VERSION
+) -> Json:
+    """JSON text -> the document of a record in the current schema, not yet validated. Raises RecordError."""
     try:
         data = from_json(text)
     except ValueError:
@@ -220,8 +228,14 @@ def parse(
         data = migrations[version](data)
         version += 1
         data["schema_version"] = version
+    found: Json = data
+    return found
+
+
+def validated(model: type[Model], data: Json, where: str) -> Model:
+    """A document as a model; the first thing wrong with it is named. Raises RecordError."""
     try:
-        return Record.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

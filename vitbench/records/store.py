@@ -109,19 +109,21 @@ def find(root: Path, slot: Slot, identity: str) -> Record | None:
 
 def record_files(root: Path) -> Iterator[os.DirEntry[str]]:
     """Every JSON file under a folder, hidden ones aside, in no particular order."""
-    try:
-        with os.scandir(root) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    yield from record_files(Path(entry.path))
-                elif entry.name.endswith(".json"):
-                    yield entry
-    except FileNotFoundError:
-        return  # removed while we looked, or never there: no records
-    except OSError as error:
-        raise RecordError(f"the records folder {root} cannot be read: {error.strerror or error}") from None
+    folders = [os.fspath(root)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        folders.append(entry.path)
+                    elif entry.name.endswith(".json"):
+                        yield entry
+        except FileNotFoundError:
+            continue  # removed while we looked, or never there: no records
+        except OSError as error:
+            raise RecordError(f"the records folder {root} cannot be read: {error.strerror or error}") from None
 
 
 def scan(root: Path) -> tuple[list[Record], list[Problem]]:

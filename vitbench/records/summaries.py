@@ -1,0 +1,106 @@
+"""What tables need of a record, straight from its file: only that is validated, so that many files are read quickly."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vitbench.catalogue import TASKS
+from vitbench.errors import RecordError
+from vitbench.identity import Slot, digest
+from vitbench.records.schema import Cost, Metric, Record, Status, document, validated
+
+Summary = dict[str, Any]
+_MACHINE = ("device", "driver", "platform", "cpu")
+
+
+class _Needed(BaseModel):
+    """The part of a record that tables read; the rest of the file is neither looked at nor checked."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    slot: Slot
+    identity: str = Field(pattern=r"^[0-9a-f]{16}$")
+    status: Status
+    reason: str = ""
+    remedy: str = ""
+    headline: str = ""
+    metrics: dict[str, Any] = {}
+    cost: Cost = Cost()
+    flags: dict[str, Any] = {}
+    components: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    draws_key: str = ""
+    draws: dict[str, str] = {}
+
+
+def summarised(path: Path) -> tuple[Summary, bytes]:
+    """The fields of an entry as JSON data, and the headline's replicates as float32 bytes. Raises RecordError."""
+    where = str(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"record {where} cannot be read: {error.strerror or error}") from None
+    found = validated(_Needed, document(content, where), where)
+    if found.status == "ok" and found.headline not in found.metrics:
+        raise RecordError(f"{where}: headline {found.headline!r} is not among the metrics", "run the cell again")
+    if found.headline in found.metrics:
+        metric = found.metrics[found.headline]
+        if not isinstance(metric, dict):
+            raise RecordError(f"{where}: metric {found.headline!r} is not an object", "run the cell again")
+        found.metrics[found.headline] = validated(Metric, metric, where)
+    return _summary(found, where)
+
+
+def summary_of(record: Record) -> tuple[Summary, bytes]:
+    """The same of a record in memory."""
+    return _summary(record, f"the record of {record.slot.backbone}")
+
+
+def _summary(record: Record | _Needed, where: str) -> tuple[Summary, bytes]:
+    slot, cost, provenance = record.slot, record.cost, record.provenance
+    summary: Summary = {
+        "slot": [slot.backbone, slot.repair, slot.task, slot.dataset, slot.seed],
+        "identity": record.identity,
+        "status": record.status,
+        "reason": record.reason,
+        "remedy": record.remedy,
+        "draws_key": record.draws_key,
+        "comparable": digest(comparable_part(record.components)),
+        "forwards_per_image": cost.forwards_per_image,
+        "fit_seconds": cost.fit_seconds,
+        "extra_parameters": cost.extra_parameters,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "seconds": sum(cost.seconds.values()) if cost.seconds else None,
+        "machine": " ".join(str(v) for name in _MACHINE if (v := provenance.get(name))),
+        "commit": str(provenance.get("commit", "")),
+        "dirty": provenance.get("dirty"),
+        "utc": str(provenance.get("utc", "")),
+        "flags": sorted(name for name, value in record.flags.items() if value is True),
+    }
+    metric = record.metrics.get(record.headline)
+    if metric is not None:
+        summary["metric"] = record.headline
+        summary |= metric.__dict__
+    text = record.draws.get(record.headline, "")
+    try:
+        return summary, base64.b64decode(text, validate=True) if text else b""
+    except (binascii.Error, ValueError):
+        raise RecordError(f"{where}: bootstrap draws are not base64 float32", "measure the cell again") from None
+
+
+def comparable_part(components: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree in two identities: task, protocol version and settings, and the images the task reads.
+
+    A fitted repair also lists the train images it was fitted on; those do not make the task another one.
+    """
+    task, data = components.get("task", {}), components.get("data", {})
+    name = str(task.get("name", "")).partition("@")[0]
+    reads = TASKS.get(name).splits if name in TASKS else ("val",)
+    splits = {split: key for split, key in data.get("splits", {}).items() if split in reads}
+    return {"task": task, "data": {**data, "splits": splits}}
