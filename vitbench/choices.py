@@ -121,7 +121,7 @@ def _expand(suite: Suite, filters: Filters) -> tuple[Choice, ...]:
             options = suite.options.get(dataset, DatasetOptions())
             ref = with_settings(task, options.settings)
             # A task without randomness gives the same number for every seed: it is run once.
-            for seed in seeds if ref.card.stochastic else seeds[:1]:
+            for seed in seeds if ref.stochastic else seeds[:1]:
                 choices.setdefault(
                     (backbone, repair, ref.text, dataset, seed), Choice(backbone, repair, ref, dataset, seed, options)
                 )

@@ -116,6 +116,7 @@ class CellJob:
     fields: tuple[str, ...] = ()
     backbone: str = ""
     forwards_per_image: int = 1
+    streamed: int = 0  # images that the cell itself takes through the backbone; then it has no stores
 
     @property
     def id(self) -> str:
@@ -136,7 +137,8 @@ class Plan:
 
     @property
     def forwards(self) -> int:
-        return sum(p.split.images * p.forwards_per_image for p in self.passes)
+        streamed = sum(c.streamed * c.forwards_per_image for c in self.cells if c.status == "todo")
+        return streamed + sum(p.split.images * p.forwards_per_image for p in self.passes)
 
     @property
     def bytes(self) -> int:

@@ -18,7 +18,7 @@ from vitbench.backbones.lab import build_lab_vit, start_with_edges
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue.backbones import RandomViTParams
 from vitbench.catalogue.cards import BackboneCard
-from vitbench.catalogue.fields import GRID_FIELDS, parse_field
+from vitbench.catalogue.fields import CLS_FIELDS, GRID_FIELDS, parse_field
 from vitbench.catalogue.weights import WeightsState
 from vitbench.errors import NotApplicableError
 from vitbench.tokens.geometry import Geometry
@@ -74,7 +74,7 @@ class _Stateless(Backbone):
     def _field(self, kind: str, features: Tensor) -> Tensor:
         if kind in GRID_FIELDS:
             return features
-        if kind == "cls":
+        if kind in CLS_FIELDS:
             return features.mean(dim=(1, 2))
         if kind == "norms":
             norms: Tensor = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)

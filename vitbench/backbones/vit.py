@@ -23,6 +23,7 @@ from vitbench.errors import NotApplicableError, TokensError, UsageError
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
 
+STREAM_FIELDS = ("block", "normed", "cls_block", "cls_normed")
 _NEEDED = ("forward_features", "patch_embed", "blocks", "norm", "num_prefix_tokens")
 
 
@@ -89,12 +90,12 @@ class ViT(Backbone):
         """The field with its block counted from the first; the last block where none is named."""
         if field.kind == "patch_raw":
             return Field("block", self.depth - 1)
-        if field.kind not in ("block", *PROJECTIONS):
+        if field.kind not in (*STREAM_FIELDS, *PROJECTIONS):
             return field
-        block = self.depth - 1 if field.block is None else field.block
-        if not -self.depth <= block < self.depth:
-            raise UsageError(f"backbone {self.card.name!r} has {self.depth} blocks, none of them is block {block}")
-        return Field(field.kind, block % self.depth)
+        try:
+            return Field(field.kind, field.at(self.depth))
+        except UsageError as error:
+            raise UsageError(f"backbone {self.card.name!r}: {error}") from error
 
 
 @contextmanager
@@ -122,7 +123,7 @@ class _Taken:
         self.patch_embed: Tensor | None = None
         self.prefix_attention: Tensor | None = None
         kinds = {f.kind for f in wanted}
-        take_blocks = {f.block for f in wanted if f.kind == "block"}
+        take_blocks = {f.block for f in wanted if f.kind in STREAM_FIELDS}
         for i, block in enumerate(view.blocks):
             if "norms" in kinds or i in take_blocks:
                 self._on_block(stack, block, i, i in take_blocks, "norms" in kinds)
@@ -136,10 +137,10 @@ class _Taken:
 
     def _on_block(self, stack: ExitStack, block: nn.Module, i: int, keep: bool, norms: bool) -> None:
         def hook(_module: nn.Module, _args: Any, out: Tensor) -> None:
-            patches = out[:, self.context.patch_slice]
             if keep:
-                self.blocks[i] = patches
+                self.blocks[i] = out
             if norms:
+                patches = out[:, self.context.patch_slice]
                 self.norms.append(torch.linalg.vector_norm(patches, dim=-1, dtype=torch.float32))
 
         stack.callback(block.register_forward_hook(hook).remove)
@@ -190,8 +191,8 @@ class _Taken:
         cls = int(self.view.has_cls)
         if f.kind == "patch":
             return context.grid(final)
-        if f.kind == "block":
-            return as_grid(self.blocks[f.block or 0], grid)
+        if f.kind in STREAM_FIELDS:
+            return self._stream(f, cls)
         if f.kind in PROJECTIONS:
             return as_grid(self.projections[f], grid)
         if f.kind == "patch_embed":
@@ -206,6 +207,17 @@ class _Taken:
         if f.kind in ("cls_attention", "register_attention"):
             return self._attention(f.kind, cls)
         return None
+
+    def _stream(self, f: Field, cls: int) -> Tensor:
+        """Patches or CLS after a block, before the final norm or through it."""
+        x = self.blocks[f.block or 0]
+        if f.kind in ("normed", "cls_normed"):
+            module = self.view.module
+            x = module.norm(x)  # type: ignore[operator]
+            x = module.fc_norm(x) if self.view.card.final_norm == "fc_norm" else x  # type: ignore[operator]
+        if f.kind in ("block", "normed"):
+            return self.context.grid(x)
+        return x[:, 0] if cls else x[:, self.context.patch_slice].mean(dim=1)
 
     def _attention(self, kind: str, cls: int) -> Tensor:
         assert self.prefix_attention is not None

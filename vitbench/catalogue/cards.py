@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vitbench.catalogue.release import Release
 from vitbench.catalogue.views import View
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -102,7 +103,11 @@ class RepairCard:
 
 @dataclass(frozen=True)
 class Protocol:
-    """One exact, versioned way to run a task. `settings` is a frozen dataclass instance (see `TaskSettings`)."""
+    """One exact, versioned way to run a task. `settings` is a frozen dataclass instance (see `TaskSettings`).
+
+    entry: the class that runs it where that is not the task's own. streams: its train images are augmented anew in every
+    step, so it reads the backbone and not the token store. stochastic: depends on the seed, even where the task does not.
+    """
 
     name: str
     version: int
@@ -111,11 +116,17 @@ class Protocol:
     source: Source | None = None
     selection: Literal["none", "heldout", "oracle"] = "none"
     differs: str = ""
+    entry: Any = ""
+    streams: bool = False
+    stochastic: bool = False
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """Settings every protocol has; protocols add their own fields. `field`: what is read, in the grammar of fields.py."""
+    """Settings every protocol has; protocols add their own fields. `field`: what is read, in the grammar of fields.py.
+
+    Fields joined by `+` are concatenated on channels, a field of the image (`cls`) beside every patch.
+    """
 
     field: str = "patch"
     view: str = "resize"
@@ -161,7 +172,12 @@ class TaskCard:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """Named splits with images and targets. `size_px` (h, w) where all images have one size; 0 counts are unknown."""
+    """Named splits with images and targets. `size_px` (h, w) where all images have one size; 0 counts are unknown.
+
+    roles: the split that a task's "train" or "val" means where the release names it otherwise; "val:boxes" is for tasks
+    that read boxes only. class_file, label_file: lists of names that ship with the package. release: where it comes
+    from and what it becomes on disk (None: nothing to obtain). options: what its layout must know.
+    """
 
     name: str
     entry: Any
@@ -177,3 +193,10 @@ class DatasetCard:
     licence: str = ""
     source: Source | None = None
     defaults: Mapping[str, int] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    class_file: str = ""
+    label_file: str = ""
+    palette: str = ""
+    release: Release | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    differs: str = ""

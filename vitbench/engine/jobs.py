@@ -14,7 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vitbench.backbones.base import Backbone
-from vitbench.catalogue import TASKS
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.resolve import TaskRef, expand_tasks
 from vitbench.data.load import describe_dataset
@@ -160,7 +159,7 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
             return Outcome("ok", "already there")
         [ref] = expand_tasks(job.slot.task)
         card = ref.card
-        task = TASKS.load(card.name)(ref.settings)
+        task = ref.load()
         context = TaskContext(bench.dataset(job.slot.dataset), job.slot.seed)
         maps = bench.maps(job.maps, job.fits)
         streams = {

@@ -40,7 +40,7 @@ def page(card: TaskCard, protocol: Protocol) -> str:
         ("targets", ", ".join(card.targets) or "none"),
         ("also reads", ", ".join(card.aux(protocol.settings)) or "nothing"),
         ("selection", _SELECTION[protocol.selection]),
-        ("random", "yes: depends on the seed" if card.stochastic else "no"),
+        ("random", "yes: depends on the seed" if card.stochastic or protocol.stochastic else "no"),
     ]
     settings = [(f"`{name}`", f"`{value}`", text) for name, value, text in explained(protocol.settings)]
     sections = [

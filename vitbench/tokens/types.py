@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
-from vitbench.catalogue.fields import GRID_FIELDS, parse_field
+from vitbench.catalogue.fields import GRID_FIELDS, joined_fields, parse_field
 from vitbench.catalogue.views import View
 from vitbench.errors import TokensError
 from vitbench.tokens.geometry import Geometry
@@ -34,9 +35,19 @@ class Tokens:
     keys: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self.fields:
-            raise TokensError(f"tokens have no field {name!r}", f"asked for were {', '.join(self.fields) or 'none'}")
-        return self.fields[name]
+        """A field; names joined by `+` (see `joined_fields`) are concatenated on channels, image fields beside every patch."""
+        if name in self.fields:
+            return self.fields[name]
+        parts = joined_fields(name)
+        if missing := [part for part in parts if part not in self.fields]:
+            raise TokensError(
+                f"tokens have no field {missing[0]!r}", f"asked for were {', '.join(self.fields) or 'none'}"
+            )
+        if len(parts) == 1:
+            return self.fields[parts[0]]
+        h, w = self.geometry.grid_hw
+        values = [self.fields[part] for part in parts]
+        return torch.cat([v if v.ndim == 4 else v[:, None, None].expand(-1, h, w, -1) for v in values], dim=-1)
 
     def __contains__(self, name: str) -> bool:
         return name in self.fields
