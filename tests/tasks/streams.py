@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from vitbench.catalogue.cards import DatasetCard
+from vitbench.catalogue.tasks.discovery import SweptSettings
 from vitbench.tasks.base import Batch, TaskContext
 from vitbench.tasks.memory import MemoryStream
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import Tokens
+
+SWEPT = SweptSettings().fields()
 
 
 def whole(hw: tuple[int, int], patch_px: int) -> Placement:
@@ -95,7 +98,10 @@ def _fields(
     flags[0, 0] = True
     foreground = (cut == target["label"] + 2).mean(-1) > 0.5
     keys = np.where(foreground[..., None], 1.0, -0.3) * np.ones(projection.shape[1])
+    # A stream of its own for later fields, so that the earlier ones stay what they were.
+    late = np.random.default_rng([int(labels.sum()), 1])
     return {
+        **{name: (keys + 0.4 * late.normal(size=keys.shape)).astype(np.float32) for name in SWEPT if name != "key"},
         "patch": tokens.astype(np.float32),
         "key": (keys + 0.2 * rng.normal(size=keys.shape)).astype(np.float32),
         "cls": (projection[target["label"]] + noise * 2 * rng.normal(size=projection.shape[1])).astype(np.float32),

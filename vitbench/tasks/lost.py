@@ -12,6 +12,8 @@ from torch import Tensor
 
 _GRAM_VALUES = 1 << 25  # Gram entries held at once
 
+Masks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]
+
 
 @dataclass(frozen=True)
 class LostBoxes:
@@ -21,32 +23,50 @@ class LostBoxes:
     seeds: npt.NDArray[np.int64]
     outside: npt.NDArray[np.bool_]
 
+    @staticmethod
+    def of(masks: npt.NDArray[np.bool_], seeds: npt.NDArray[np.int64], grid_hw: tuple[int, int]) -> LostBoxes:
+        """The boxes of the seeds' components in masks b n."""
+        grids = masks.reshape(-1, *grid_hw)
+        found = [seed_component_box(mask, int(seed)) for mask, seed in zip(grids, seeds, strict=True)]
+        return LostBoxes(np.stack([box for box, _ in found]), seeds, np.array([outside for _, outside in found]))
 
-def lost_boxes(keys: Tensor, k: int = 100, gram_bias: float = 0.0, centre: bool = False) -> LostBoxes:
+
+def lost_boxes(
+    keys: Tensor, k: int = 100, gram_bias: float = 0.0, centre: bool = False, seed_by_norm: bool = False
+) -> LostBoxes:
     """One box per image from patch keys b h w c, raw (neither scaled nor normalised); padding cells take part.
 
     Ties in degree go to the lowest index, so that the result does not depend on the device. Where the seed lies outside its
-    mask (the reference raises) the box is the seed's own cell.
+    mask (the reference raises) the box is the seed's own cell. `seed_by_norm` ranks patches by falling norm of the token
+    as given, instead of by rising degree.
     """
     b, h, w, _ = keys.shape
     step = max(_GRAM_VALUES // (h * w) ** 2, 1)
-    parts = [_masks(keys[i : i + step].flatten(1, 2), k, gram_bias, centre) for i in range(0, b, step)]
-    masks = np.concatenate([m for m, _ in parts]).reshape(b, h, w)
-    seeds = np.concatenate([s for _, s in parts])
-    found = [seed_component_box(mask, int(seed)) for mask, seed in zip(masks, seeds, strict=True)]
-    return LostBoxes(np.stack([box for box, _ in found]), seeds, np.array([outside for _, outside in found]))
+    parts = [_part(keys[i : i + step].flatten(1, 2), k, gram_bias, centre, seed_by_norm) for i in range(0, b, step)]
+    masks, seeds = np.concatenate([m for m, _ in parts]), np.concatenate([s for _, s in parts])
+    return LostBoxes.of(masks, seeds, (h, w))
 
 
-def _masks(keys: Tensor, k: int, gram_bias: float, centre: bool) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def _part(keys: Tensor, k: int, gram_bias: float, centre: bool, seed_by_norm: bool) -> Masks:
     """Masks (b n) and seeds (b) from keys b n c."""
+    order = torch.linalg.vector_norm(keys, dim=-1).argsort(dim=-1, descending=True, stable=True)
     if centre:
         keys = keys - keys.mean(1, keepdim=True)
     gram = keys @ keys.mT + gram_bias
+    return grow(gram, order if seed_by_norm else by_degree(gram), k)
+
+
+def by_degree(gram: Tensor) -> Tensor:
+    """Patches in rising order of degree, the number of others with which a patch has a positive entry: b n n -> b n."""
     positive = gram > 0
     degree = positive.sum(-1) - positive.diagonal(dim1=1, dim2=2).long()
-    order = degree.argsort(dim=-1, stable=True)
+    return degree.argsort(dim=-1, stable=True)
+
+
+def grow(gram: Tensor, order: Tensor, k: int) -> Masks:
+    """From the first patch of an order (b n) over those of its first k that are similar to it: masks b n and seeds b."""
     seed, potential = order[:, :1], order[:, :k]
-    similar = torch.zeros_like(degree, dtype=gram.dtype)
+    similar = torch.zeros_like(order, dtype=gram.dtype)
     row = gram.gather(1, seed[:, :, None].expand(-1, -1, gram.shape[2]))[:, 0]
     similar.scatter_(1, potential, (row.gather(1, potential) > 0).to(gram.dtype))
     # The rows are summed as they are, not as signs: the released code, not the paper's equation (LOST issue 5).
@@ -54,11 +74,19 @@ def _masks(keys: Tensor, k: int, gram_bias: float, centre: bool) -> tuple[npt.ND
     return (total > 0).cpu().numpy(), seed[:, 0].cpu().numpy()
 
 
-def seed_component_box(mask: npt.NDArray[np.bool_], seed: int) -> tuple[npt.NDArray[np.float32], bool]:
-    """Extent in cells of the 4-connected component of an h w mask that holds the seed, and whether the mask misses it."""
+def seed_component(mask: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.bool_]:
+    """The 4-connected component of an h w mask that holds the seed; the seed's own cell where the mask misses it."""
     row, col = divmod(seed, mask.shape[1])
     if not mask[row, col]:
-        return np.array([col, row, col + 1, row + 1], np.float32), True
+        alone = np.zeros_like(mask)
+        alone[row, col] = True
+        return alone
     labels, _ = ndimage.label(mask)
-    rows, cols = np.nonzero(labels == labels[row, col])
-    return np.array([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1], np.float32), False
+    return np.asarray(labels == labels[row, col], bool)
+
+
+def seed_component_box(mask: npt.NDArray[np.bool_], seed: int) -> tuple[npt.NDArray[np.float32], bool]:
+    """Extent in cells of the component of an h w mask that holds the seed, and whether the mask misses it."""
+    rows, cols = np.nonzero(seed_component(mask, seed))
+    box = np.array([cols.min(), rows.min(), cols.max() + 1, rows.max() + 1], np.float32)
+    return box, not bool(mask.flat[seed])

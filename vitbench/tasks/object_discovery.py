@@ -1,4 +1,4 @@
-"""Object discovery: LOST's box per image against the true boxes, beside the boxes that need no model."""
+"""Object discovery: one box per image against the true boxes, beside the boxes that need no model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from torch import Tensor
 
 from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.fields import parse_field
-from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, LostSettings
+from vitbench.catalogue.tasks.discovery import (
+    OBJECT_DISCOVERY,
+    DiscoverySettings,
+    LostNormSettings,
+    LostSettings,
+    SweptSettings,
+    TokenCutSettings,
+)
 from vitbench.errors import TokensError
 from vitbench.metrics.boxes import localisation
 from vitbench.records.rows import Rows
-from vitbench.tasks.base import Task, TaskContext, TokenStream
-from vitbench.tasks.lost import lost_boxes
+from vitbench.tasks.base import Batch, Task, TaskContext, TokenStream
+from vitbench.tasks.lost import LostBoxes, lost_boxes
+from vitbench.tasks.lost_swept import choose, fold_of, variant_boxes
+from vitbench.tasks.tokencut import tokencut_boxes
 from vitbench.tasks.units import UnitRows
 from vitbench.tokens.types import Tokens
 
@@ -30,24 +39,50 @@ def lost_field(tokens: Tokens, asked: str) -> Tensor:
     raise TokensError("object discovery needs a query, key or value field", f"there are {', '.join(tokens.fields)}")
 
 
-class ObjectDiscovery(Task[LostSettings]):
+def find_boxes(tokens: Tokens, s: DiscoverySettings) -> LostBoxes:
+    """The boxes of a batch by the method of the settings."""
+    if isinstance(s, TokenCutSettings):
+        return tokencut_boxes(lost_field(tokens, s.field), s.tau)
+    if isinstance(s, LostNormSettings):
+        return lost_boxes(tokens[s.field], s.k, seed_by_norm=True)
+    assert isinstance(s, LostSettings)
+    return lost_boxes(lost_field(tokens, s.field), s.k, s.gram_bias, s.centre)
+
+
+class ObjectDiscovery(Task[DiscoverySettings]):
     """No fit. Images without true boxes are left out of every share, and counted."""
 
     card: ClassVar[TaskCard] = OBJECT_DISCOVERY
 
     def measure(self, head: None, test: TokenStream, context: TaskContext) -> Rows:
-        units, s = UnitRows(), self.settings
+        units = UnitRows()
+        if isinstance(self.settings, SweptSettings):
+            return self._swept(units, test, self.settings)
         for batch in test:
-            geometry = batch.tokens.geometry
-            found = lost_boxes(lost_field(batch.tokens, s.field), s.k, s.gram_bias, s.centre)
-            for i, key in enumerate(batch.tokens.keys):
-                box = geometry.to_pixels(i, found.boxes[i])[0]
-                truth = np.asarray(batch.targets[i]["boxes"], np.float32).reshape(-1, 4)
-                stats = localisation(box, truth, geometry.placements[i].source_hw)
-                outside = float(found.outside[i]) * stats["n"]
-                units.add(key, {**stats, "seed_outside": outside, "box": box})
+            found = find_boxes(batch.tokens, self.settings)
+            for i in range(len(batch.tokens.keys)):
+                _add(units, batch, i, found)
         return units.rows()
+
+    @staticmethod
+    def _swept(units: UnitRows, test: TokenStream, s: SweptSettings) -> Rows:
+        chosen = choose(test, s)
+        for batch in test:
+            found = dict(variant_boxes(batch, list(dict.fromkeys(chosen)), s.k))
+            for i, key in enumerate(batch.tokens.keys):
+                _add(units, batch, i, found[chosen[fold_of(key)]])
+        return units.rows({"selected": [str(v) for v in chosen]})
 
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
         without = int(rows.stats["n_without"].sum())
-        return {"images_with_boxes": len(rows) - without, "images_without_boxes": without}
+        selected = {name: rows.info[name] for name in ("selected",) if name in rows.info}
+        return {"images_with_boxes": len(rows) - without, "images_without_boxes": without, **selected}
+
+
+def _add(units: UnitRows, batch: Batch, i: int, found: LostBoxes) -> None:
+    geometry = batch.tokens.geometry
+    box = geometry.to_pixels(i, found.boxes[i])[0]
+    truth = np.asarray(batch.targets[i]["boxes"], np.float32).reshape(-1, 4)
+    stats = localisation(box, truth, geometry.placements[i].source_hw)
+    outside = float(found.outside[i]) * stats["n"]
+    units.add(batch.tokens.keys[i], {**stats, "seed_outside": outside, "box": box})

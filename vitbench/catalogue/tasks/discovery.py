@@ -1,4 +1,4 @@
-"""Card of unsupervised object discovery."""
+"""Cards of unsupervised object discovery and of saliency."""
 
 from __future__ import annotations
 
@@ -7,16 +7,68 @@ from dataclasses import dataclass
 from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
 from vitbench.catalogue.tasks.settings import setting
 
+_FIELD = "token field that is read; auto: what the backbone's card names for LOST, mostly key"
+_BASELINES = (
+    " Images without boxes are left out and counted. Beside CorLoc stand those of the whole image and of a centred box, and "
+    "the share of degenerate boxes (more than 95 % of the image)"
+)
+_LOST = Source("Simeoni et al.", 2021, "2109.14279", "https://github.com/valeoai/LOST")
+_TOKENCUT = Source("Wang et al.", 2022, "2202.11539", "https://github.com/YangtaoWANG95/TokenCut")
+
 
 @dataclass(frozen=True)
-class LostSettings(TaskSettings):
+class DiscoverySettings(TaskSettings):
+    """What every protocol of object discovery has: images as they are, padded to a multiple of the patch."""
+
+    field: str = setting("auto", _FIELD)
+    view: str = "whole"
+
+
+@dataclass(frozen=True)
+class LostSettings(DiscoverySettings):
     """Settings of `object_discovery@lost`."""
 
-    field: str = setting("auto", "token field that is read; auto: what the backbone's card names for LOST, mostly key")
-    view: str = "whole"
     k: int = setting(100, "patches of lowest degree among which those similar to the seed are taken")
     gram_bias: float = setting(0.0, "added to every entry of the Gram matrix")
     centre: bool = setting(False, "subtract the image's mean token first")
+
+
+@dataclass(frozen=True)
+class SweptSettings(DiscoverySettings):
+    """Settings of `object_discovery@lost_swept`."""
+
+    field: str = setting("key", "on what a repair must act; all of the swept fields are read")
+    k: int = setting(100, "patches of lowest degree among which those similar to the seed are taken")
+    blocks: int = setting(4, "last blocks whose keys, queries and values are tried")
+    bias_steps: int = setting(
+        4, "Gram biases tried beside none: minus the quantiles i / (bias_steps + 1) of the image's own Gram matrix"
+    )
+    select_images: int = setting(500, "images of the other half on which the variant of each half is chosen, at most")
+
+    def fields(self) -> tuple[str, ...]:
+        """Keys, queries and values of the last blocks, the last first."""
+        ends = ["", *(f"_-{block}" for block in range(2, self.blocks + 1))]
+        return tuple(kind + end for end in ends for kind in ("key", "query", "value"))
+
+
+@dataclass(frozen=True)
+class TokenCutSettings(DiscoverySettings):
+    """Settings of `object_discovery@tokencut`."""
+
+    field: str = setting("key", "token field that is read")
+    tau: float = setting(0.2, "tokens with a cosine above tau are joined, all others by 1e-5")
+
+
+@dataclass(frozen=True)
+class LostNormSettings(DiscoverySettings):
+    """Settings of `object_discovery@lost_norm`."""
+
+    field: str = "patch"
+    k: int = setting(100, "patches of largest norm among which those similar to the seed are taken")
+
+
+def _swept_fields(settings: DiscoverySettings) -> tuple[str, ...]:
+    return settings.fields() if isinstance(settings, SweptSettings) else ()
 
 
 OBJECT_DISCOVERY = TaskCard(
@@ -28,6 +80,7 @@ OBJECT_DISCOVERY = TaskCard(
     headline="CorLoc",
     targets=("boxes",),
     splits=("val",),
+    aux=_swept_fields,
     summary="One box per image from the Gram matrix of its keys, no training.",
     protocols=(
         Protocol(
@@ -36,11 +89,49 @@ OBJECT_DISCOVERY = TaskCard(
             settings=LostSettings(),
             summary="The patch with the fewest positive correlations seeds the object; it grows over similar low-degree "
             "patches; the seed's connected component gives the box. CorLoc counts IoU of at least 0.5 with any true box.",
-            source=Source("Simeoni et al.", 2021, "2109.14279", "https://github.com/valeoai/LOST"),
+            source=_LOST,
             differs="Ties in degree go to the lowest index (the reference's order depends on the device); a seed outside the "
-            "mask gives its own cell as box and is counted (the reference raises). Images without boxes are left out and "
-            "counted. Beside CorLoc stand those of the whole image and of a centred box, and the share of degenerate boxes "
-            "(more than 95 % of the image): an all-positive Gram matrix gives the whole image every time.",
+            "mask gives its own cell as box and is counted (the reference raises)."
+            + _BASELINES
+            + ": an all-positive Gram "
+            "matrix gives the whole image every time.",
+        ),
+        Protocol(
+            name="lost_swept",
+            version=1,
+            settings=SweptSettings(),
+            summary="LOST over keys, queries and values of the last blocks, raw, centred or centred at unit length, with and "
+            "without a bias on the Gram matrix. Images fall in two halves by key hash; each half is measured with the variant "
+            "that found most objects in the other. The record names both.",
+            source=Source("Darcet et al.", 2023, "2309.16588"),
+            selection="heldout",
+            differs="The paper's bias and its choice are not published, and others report the best of such a sweep on the "
+            "images that are scored; here nothing is scored on images that it was chosen on. Biases are quantiles of an image's "
+            "own Gram matrix (read from 64 of its rows), so that they mean the same for every backbone. Ties in the choice go to "
+            "the plainest variant." + _BASELINES + ".",
+        ),
+        Protocol(
+            name="tokencut",
+            version=1,
+            settings=TokenCutSettings(),
+            summary="A normalised cut of the image's keys in two; the part above the mean of the second eigenvector that is "
+            "connected with its most extreme patch gives the box.",
+            source=_TOKENCUT,
+            differs="The eigenvector comes from Lanczos iteration instead of a dense solver, with a fixed start. Of patches with "
+            "equal rows of the graph, which tie for the most extreme, the first is taken (the reference's depends on "
+            "rounding)." + _BASELINES + ".",
+        ),
+        Protocol(
+            name="lost_norm",
+            version=1,
+            settings=LostNormSettings(),
+            summary="LOST on final tokens with the norm of a token in place of its inverse degree: the largest seeds the object, "
+            "and it grows over similar patches among the k largest.",
+            source=Source("Yang et al.", 2024, "2401.02957"),
+            differs="Our reading of one sentence in the paper (feature norms as an indicator of object prominence); its code is "
+            "not published. Final tokens because its denoiser gives no keys. Not comparable with `lost`."
+            + _BASELINES
+            + ".",
         ),
     ),
 )
