@@ -1,0 +1,60 @@
+"""Cards of the repairs that average several views of an image, and of the student that is taught by such an average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitbench.catalogue.cards import RepairCard, Source
+from vitbench.catalogue.repairs import GRID_KINDS
+from vitbench.errors import UsageError
+
+AVERAGED = GRID_KINDS  # kinds of fields that are averaged over views
+
+
+@dataclass(frozen=True)
+class TtaShiftParams:
+    """views: forwards per image, the unshifted one included. reach: largest shift, as a share of the grid's side.
+
+    candidates: random offsets from which the farthest apart are taken. flips: mirror each further view by a coin. seed: of
+    offsets and coins.
+    """
+
+    views: int = 10
+    reach: float = 0.15
+    candidates: int = 100
+    flips: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.views < 1:
+            raise UsageError(f"tta_shift: views={self.views} is less than the unshifted one")
+        if not 0 <= self.reach < 1:
+            raise UsageError(
+                f"tta_shift: reach={self.reach} is not a share of the grid", "use a number from 0 to below 1"
+            )
+        if self.candidates < self.views:
+            raise UsageError(f"tta_shift: candidates={self.candidates} are fewer than views={self.views}")
+
+
+_PH_REG = Source("Chen et al.", 2025, "2505.21501", "https://github.com/0raiser0/PH-Reg")
+
+TTA_SHIFT = RepairCard(
+    name="tta_shift",
+    entry="vitbench.repairs.tta_shift:TtaShift",
+    params=TtaShiftParams(),
+    family="ensemble",
+    acts_on=AVERAGED,
+    edits=True,
+    summary="averages each patch over shifted and mirrored views of the image that show it",
+    source=_PH_REG,
+    upstream_licence="Apache-2.0 (re-implemented)",
+    differs=(
+        "the teacher of PH-Reg as a repair of its own, published for CLIP and DINOv2; one set of offsets for all images of a "
+        "size, chosen farthest apart with the unshifted view as the first; on grids that are not square each axis has its own "
+        "largest shift; CLS, registers, norms and attention are those of the unshifted view"
+    ),
+    cost="no fit; as many forwards as views",
+    forwards=lambda params: int(params.views),
+)
+
+ENSEMBLE_CARDS: tuple[RepairCard, ...] = (TTA_SHIFT,)
