@@ -36,6 +36,17 @@ class TtaShiftParams:
             raise UsageError(f"tta_shift: candidates={self.candidates} are fewer than views={self.views}")
 
 
+@dataclass(frozen=True)
+class SrtParams:
+    """d: largest shift in pixels along each axis; 0 leaves tokens as they are. It must stay below the patch."""
+
+    d: int = 1
+
+    def __post_init__(self) -> None:
+        if self.d < 0:
+            raise UsageError(f"srt: d={self.d} is negative", "d counts pixels: 1, 2, 3")
+
+
 _PH_REG = Source("Chen et al.", 2025, "2505.21501", "https://github.com/0raiser0/PH-Reg")
 
 TTA_SHIFT = RepairCard(
@@ -57,4 +68,23 @@ TTA_SHIFT = RepairCard(
     forwards=lambda params: int(params.views),
 )
 
-ENSEMBLE_CARDS: tuple[RepairCard, ...] = (TTA_SHIFT,)
+SRT = RepairCard(
+    name="srt",
+    entry="vitbench.repairs.srt:SubpatchShifts",
+    params=SrtParams(),
+    family="ensemble",
+    acts_on=AVERAGED,
+    edits=True,
+    summary="averages features over shifts of the image by a few pixels, pooled back to the patches",
+    source=Source("Lao et al.", 2024, "2310.03967", "https://github.com/donglao/srt"),
+    upstream_licence="none (re-implemented)",
+    differs=(
+        "published as a map of the image's resolution, of which this is the pooled form; the unshifted view, which the "
+        "authors run twice, is run once and counted twice; d is ours, small for its cost; CLS, registers, norms and "
+        "attention are those of the unshifted view"
+    ),
+    cost="no fit; (2d + 1)^2 forwards",
+    forwards=lambda params: int(2 * params.d + 1) ** 2,
+)
+
+ENSEMBLE_CARDS: tuple[RepairCard, ...] = (TTA_SHIFT, SRT)
