@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from vitbench.catalogue import DATASETS
-from vitbench.catalogue.cards import BackboneCard, DatasetCard
+from vitbench.catalogue import DATASETS, REPAIRS
+from vitbench.catalogue.cards import BackboneCard, DatasetCard, RepairCard
+from vitbench.catalogue.repairs import RandomDimsParams
 from vitbench.choices import Choice, Filters, choose
 from vitbench.errors import NothingSelectedError, UsageError
 from vitbench.identity import Slot
@@ -177,3 +178,53 @@ def test_unknown_names_are_usage_errors() -> None:
     for axes in (("lab_sll", "none", "depth"), ("lab_ssl", "nonne", "depth"), ("lab_ssl", "none", "depht")):
         with pytest.raises(UsageError, match="did you mean"):
             choose(None, Filters.parse(*axes, "scenes"))
+
+
+@pytest.fixture
+def odd_repairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit that is fitted, takes 7 forwards an image and depends on the seed, and one that is fitted behind it."""
+    edit = RepairCard(
+        name="random_edit", entry=None, params=RandomDimsParams(), family="edit", acts_on=("*",), summary="",
+        needs_fit=True, edits=True, stochastic=True, forwards=lambda _params: 7,
+    )  # fmt: skip
+    monkeypatch.setattr(REPAIRS, "_cards", {c.name: c for c in (*REPAIRS, edit, replace(edit, name="second_edit"))})
+
+
+def test_a_sweep_over_what_is_only_applied_is_fitted_once() -> None:
+    plan = planned("lab_ssl", ",".join(f"remove_high_variance[m={m}]" for m in (1, 5, 25, 0.5)), "depth")
+    assert len(plan.cells) == len({c.identity for c in plan.cells}) == 4
+    assert len(plan.fits) == 1
+    assert {fit for c in plan.cells for _, _, fit in c.fits} == {plan.fits[0].id}
+
+
+def test_a_fit_without_randomness_is_shared_by_all_seeds() -> None:
+    cells = choose(None, Filters.parse("lab_ssl", "zscore", "knn_segmentation", "scenes", "0,1,2")).choices
+    plan = make_plan(cells, FakeWorld())
+    assert (len(plan.cells), len(plan.fits)) == (3, 1)
+
+
+@pytest.mark.usefixtures("odd_repairs")
+def test_a_stochastic_repair_is_fitted_per_seed_also_for_a_task_without_randomness() -> None:
+    cells = choose(None, Filters.parse("lab_ssl", "none,random_edit", "depth", "scenes", "0,1")).choices
+    assert [(c.repair, c.seed) for c in cells] == [("none", 0), ("random_edit", 0), ("random_edit", 1)]
+    assert len(make_plan(cells, FakeWorld()).fits) == 2
+
+
+@pytest.mark.usefixtures("odd_repairs")
+def test_forwards_of_an_ensemble_are_counted_in_plan_pass_and_cell() -> None:
+    alone, chain = planned("lab_ssl", "random_edit", "depth"), planned("lab_ssl", "random_edit+second_edit", "depth")
+    images = sum(p.split.images for p in alone.passes if p.edit)
+    fitting = sum(p.split.images for p in alone.passes if not p.edit)
+    assert alone.forwards == 7 * images + fitting
+    assert alone.cells[0].forwards_per_image == 7
+    assert chain.cells[0].forwards_per_image == 49
+
+
+@pytest.mark.usefixtures("odd_repairs")
+def test_an_edit_behind_another_is_fitted_on_the_backbone_that_the_first_one_left() -> None:
+    plan = planned("lab_ssl", "random_edit+second_edit+zscore", "depth")
+    first, second, third = sorted(plan.fits, key=lambda fit: len(fit.edit))
+    assert (first.edit, first.edit_fits) == ("", ())
+    assert (second.repair, second.edit, second.edit_fits) == ("second_edit", "random_edit", ((0, first.id),))
+    assert (third.edit, [i for i, _ in third.edit_fits]) == ("random_edit+second_edit", [0, 1])
+    assert first.id in plan.requires[second.id]

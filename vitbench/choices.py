@@ -12,6 +12,7 @@ from vitbench.catalogue.resolve import (
     expand_repairs,
     expand_tasks,
     matches,
+    repair_chain,
     with_settings,
 )
 from vitbench.errors import NothingSelectedError, UsageError
@@ -117,11 +118,12 @@ def _expand(suite: Suite, filters: Filters) -> tuple[Choice, ...]:
         backbones = [b for text in block.backbones for b in expand_backbones(text)]
         repairs = [r for text in block.repairs for r in expand_repairs(text)]
         tasks = [t for text in block.tasks for t in expand_tasks(text)]
+        random = {r: any(step.card.stochastic for step in repair_chain(r)) for r in repairs}
         for backbone, repair, task, dataset in product(backbones, repairs, tasks, block.datasets):
             options = suite.options.get(dataset, DatasetOptions())
             ref = with_settings(task, options.settings)
-            # A task without randomness gives the same number for every seed: it is run once.
-            for seed in seeds if ref.stochastic else seeds[:1]:
+            # What has no randomness gives the same number for every seed: it is run once.
+            for seed in seeds if ref.stochastic or random[repair] else seeds[:1]:
                 choices.setdefault(
                     (backbone, repair, ref.text, dataset, seed), Choice(backbone, repair, ref, dataset, seed, options)
                 )

@@ -298,10 +298,11 @@ class _Sweep:
         if not store:
             raise UsageError(f"repair {chain!r} needs a train split to be fitted on")
         needs = tuple(dict.fromkeys(n for step in steps for n in step.needs))
-        key = [[*(step.versioned for step in steps[:-1]), steps[-1].fitted], name, store, self.seed, upstream]
+        seed = self.seed if steps[-1].card.stochastic else 0
+        key = [[*(step.versioned for step in steps[:-1]), steps[-1].fitted], name, store, seed, upstream]
         job = FitJob(
             "fit-" + digest(key), chain, name, needs, self.backbone, store, self.splits["train"], self.view, self.dtype,
-            self.seed, upstream, self.edit, self.edit_fits,
+            seed, upstream, self.edit, self.edit_fits,
         )  # fmt: skip
         self.pending_fits.append(job)
         return job

@@ -78,6 +78,7 @@ class RepairCard:
     needs: further fields its map reads. edits: overrides `edit`, so it costs a pass of its own. swaps: "register_twin"
     when it runs another backbone. role: what is expected of it, "repair" or "control" (a negative control).
     applied_only: parameters that its fit does not depend on; cells that differ in them alone share one fit.
+    stochastic: its fit depends on the seed; one that does not is shared by all seeds.
     forwards: how many forwards of the backbone one image takes, with given parameters.
     """
 
@@ -97,6 +98,7 @@ class RepairCard:
     differs: str = ""
     cost: str = ""
     applied_only: tuple[str, ...] = ()
+    stochastic: bool = False
     forwards: Callable[[Any], int] = lambda _params: 1
     version: int = 1  # raised when the same parameters give other tokens; part of the identity
 

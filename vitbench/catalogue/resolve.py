@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from vitbench.catalogue import BACKBONES, DEFECTS, REPAIRS, TASKS
@@ -142,6 +143,15 @@ def expand_tasks(pattern: str) -> list[TaskRef]:
         for p in chosen:
             refs.append(TaskRef(card, p, with_params(p.settings, Term(f"{task}@{p.name}", term.params), "protocol")))
     return refs
+
+
+@lru_cache(maxsize=4096)
+def is_stochastic(repair: str, task: str) -> bool:
+    """Whether a cell of these names depends on its seed; names that mean nothing here are taken to."""
+    try:
+        return any(ref.stochastic for ref in expand_tasks(task)) or any(s.card.stochastic for s in repair_chain(repair))
+    except UsageError:
+        return True
 
 
 def with_settings(ref: TaskRef, settings: dict[str, Any]) -> TaskRef:

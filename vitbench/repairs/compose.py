@@ -134,6 +134,7 @@ def _chain_card(parts: tuple[Repair[Any], ...], name: str) -> RepairCard:
         needs=_needs(parts),
         needs_fit=any(card.needs_fit for card in cards),
         edits=any(card.edits for card in cards),
+        stochastic=any(card.stochastic for card in cards),
         swaps=next((card.swaps for card in cards if card.swaps), ""),
         role="control" if all(card.role == "control" for card in cards) else "repair",
         source=sources[0] if sources else None,

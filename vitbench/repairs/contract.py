@@ -212,6 +212,14 @@ def fit_does_not_depend_on_what_is_only_applied(repair: Repair[Any]) -> None:
         )
 
 
+def fit_does_not_depend_on_the_seed(repair: Repair[Any]) -> None:
+    """Two seeds give one state, unless the card says `stochastic`: what is not, is fitted once for all seeds."""
+    if not repair.card.stochastic:
+        same_states(
+            fit_all(repair), fit_all(repair, seed=1), "the fit depends on the seed, but the card is not stochastic"
+        )
+
+
 def state_round_trip(repair: Repair[Any]) -> None:
     """A state written to safetensors and read back gives the same tokens, bit for bit."""
     states, tokens = fit_all(repair), synthetic_tokens(7)
@@ -245,6 +253,7 @@ CHECKS: Mapping[str, Callable[[Repair[Any]], None]] = {
         prefix_tokens_are_separate,
         fit_is_left_alone,
         fit_does_not_depend_on_what_is_only_applied,
+        fit_does_not_depend_on_the_seed,
         state_round_trip,
         determinism,
     )

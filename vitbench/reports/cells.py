@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from vitbench.catalogue import BACKBONES, REPAIRS, TASKS
+from vitbench.catalogue.resolve import is_stochastic
 from vitbench.errors import UsageError
 from vitbench.records.index import Entry
 from vitbench.records.inference import Difference, Estimate, combine_seeds, paired_difference, percentile_interval
@@ -36,8 +37,16 @@ class Cell:
         """The seeds that have a value."""
         return tuple(e.slot.seed for e in self.measured if e.value is not None)
 
+    @cached_property
+    def seedless(self) -> bool:
+        """Measured once because nothing in it is random: its number stands for every seed."""
+        slot = self.measured[0].slot if self.measured else None
+        return len(self.seeds) == 1 and slot is not None and not is_stochastic(slot.repair, slot.task)
+
     def over(self, seeds: Sequence[int]) -> Estimate | None:
         """The estimate over some of the seeds."""
+        if self.seedless:
+            return self.estimate
         if seeds == self.seeds and "estimate" in self.__dict__:
             return self.estimate
         found = [e.estimate for e in self.measured if e.slot.seed in seeds]
@@ -56,9 +65,12 @@ class Cell:
 
 def common(*cells: Cell) -> list[Estimate] | None:
     """The estimates of several cells over the seeds that all of them have; None where there is none."""
-    shared = tuple(s for s in cells[0].seeds if all(s in c.seeds for c in cells[1:]))
+    random = [c for c in cells if not c.seedless] or list(cells)
+    shared = tuple(s for s in random[0].seeds if all(s in c.seeds for c in random[1:]))
     found = [e for c in cells if (e := c.over(shared)) is not None]
-    return found if shared and len(found) == len(cells) else None
+    if not shared or len(found) < len(cells):
+        return None
+    return [combine_seeds([e] * len(shared)) if c.seedless else e for c, e in zip(cells, found, strict=True)]
 
 
 def difference(a: Cell, b: Cell) -> Difference | None:

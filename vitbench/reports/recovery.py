@@ -1,0 +1,203 @@
+"""What repairs win back of planted defects: per task and metric one table, repairs down, defects across.
+
+Beside each recovery stands what the repair does to the clean backbone, without which a recovery says little (smoothing
+"recovers" what it never repaired). On flagged tokens the clean twin is the same defect at strength 0, whose flags say where
+the defect would have been.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vitbench.catalogue.resolve import expand_backbones
+from vitbench.records.index import Entry, current
+from vitbench.records.inference import Difference, Recovery, paired_difference, recovery
+from vitbench.records.schema import Record
+from vitbench.reports.cells import Cell, base_of, cells, common, difference, is_control_repair, section_of, task_order
+from vitbench.reports.leaderboard import min_gap
+from vitbench.selection import Term, parse_chain
+
+BASELINE = "none"
+FLAGGED = "flagged_accuracy"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One repair on one defect. recovery: share of the damage; clean_change: what the repair does to the clean backbone."""
+
+    backbone: str
+    repair: str
+    control: bool
+    clean: float
+    defective: float
+    repaired: float
+    damage: Difference
+    recovery: Recovery
+    clean_change: Difference | None
+    seeds: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class RecoveryTable:
+    """All repairs and defects of one task on one dataset, in one metric."""
+
+    task: str
+    dataset: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    rows: tuple[Recovered, ...]
+
+
+def recovery_tables(records: Iterable[Record]) -> list[RecoveryTable]:
+    """Tables of the headline of every task with planted defects, and of `flagged_accuracy` where records have it."""
+    grouped: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.status == "ok":
+            grouped.setdefault((record.slot.task, record.slot.dataset), []).append(record)
+    tables = []
+    for (task, dataset), members in sorted(grouped.items(), key=lambda item: (task_order(item[0][0]), item[0])):
+        for metric in dict.fromkeys((members[0].headline, FLAGGED)):
+            entries = [Entry.of(r.model_copy(update={"headline": metric})) for r in members if _has(r, metric)]
+            by_key = {(c.backbone, c.repair): c for c in cells(current(entries), Counter())}
+            rows = _rows(by_key, metric)
+            if rows:
+                first = entries[0]
+                tables.append(RecoveryTable(task, dataset, metric, first.unit, first.higher_is_better, tuple(rows)))
+    return tables
+
+
+def _has(record: Record, metric: str) -> bool:
+    return metric in record.metrics and record.metrics[metric].value is not None
+
+
+def _rows(by_key: Mapping[tuple[str, str], Cell], metric: str) -> list[Recovered]:
+    rows = []
+    for backbone in dict.fromkeys(b for b, _ in by_key if section_of(b) == "defect"):
+        twin = unplanted(backbone)
+        clean = twin if metric == FLAGGED else base_of(backbone)
+        ends = by_key.get((clean, BASELINE)), by_key.get((backbone, BASELINE))
+        if backbone == twin or ends[0] is None or ends[1] is None:
+            continue
+        for repair in [r for b, r in by_key if b == backbone and r != BASELINE]:
+            row = _row(ends[0], ends[1], by_key[backbone, repair], by_key.get((clean, repair)))
+            if row is not None:
+                rows.append(row)
+    return rows
+
+
+def _row(clean: Cell, defective: Cell, repaired: Cell, repaired_clean: Cell | None) -> Recovered | None:
+    found = common(clean, defective, repaired)
+    if found is None:
+        return None
+    first = repaired.measured[0]
+    whole, damaged, fixed = found
+    return Recovered(
+        backbone=repaired.backbone,
+        repair=repaired.repair,
+        control=is_control_repair(repaired.repair),
+        clean=whole.value,
+        defective=damaged.value,
+        repaired=fixed.value,
+        damage=paired_difference(whole, damaged),
+        recovery=recovery(fixed, damaged, whole, min_gap(first.unit, whole.value), first.higher_is_better),
+        clean_change=difference(repaired_clean, clean) if repaired_clean else None,
+        seeds=len(repaired.seeds),
+        groups=fixed.groups,
+    )
+
+
+def unplanted(backbone: str) -> str:
+    """The name of a defective backbone with every defect at strength 0, as records write it."""
+    base, *defects = parse_chain(backbone)
+    zeroed = [Term(t.name, (*((k, v) for k, v in t.params if k != "strength"), ("strength", "0"))) for t in defects]
+    [name] = expand_backbones("+".join(map(str, (base, *zeroed))))
+    return name
+
+
+# -- how it is written ----------------------------------------------------------------------------------------------
+
+
+def to_markdown(tables: Sequence[RecoveryTable], title: str) -> str:
+    """One Markdown table per task, metric and backbone family, with how to read it."""
+    from tabulate import tabulate
+
+    parts = [
+        f"# {title}",
+        "Share of the damage of a planted defect that a repair undoes, in %, with its 95 % interval over images and seeds: "
+        "0 nothing, 100 all; – where the damage is not significant or under 2 points. `clean`: what the repair does to the "
+        "backbone without the defect, in points. ° a control, which repairs nothing. *Not applicable* cells are left out.",
+    ]
+    for table in tables:
+        defects = list(dict.fromkeys(row.backbone for row in table.rows))
+        repairs = sorted({(row.control, row.repair) for row in table.rows})
+        cells = {(row.backbone, row.repair): row for row in table.rows}
+        lines = [["*damage*", "", *(_damage(next(r for r in table.rows if r.backbone == d)) for d in defects)]]
+        for control, repair in repairs:
+            found = [cells.get((d, repair)) for d in defects]
+            change = next((r.clean_change for r in found if r is not None and r.clean_change is not None), None)
+            name = f"{repair}°" if control else repair
+            lines.append([name, _points(change), *("" if r is None else _share(r.recovery) for r in found)])
+        seeds = sorted({row.seeds for row in table.rows})
+        parts.append(f"## {table.task} on {table.dataset}: {table.metric}")
+        groups = max(row.groups for row in table.rows)
+        parts.append(f"{groups} images; {', '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}.")
+        headers = ["repair", "clean", *(d.partition("+")[2] for d in defects)]
+        parts.append(tabulate(lines, headers, tablefmt="pipe", disable_numparse=True))
+    return "\n\n".join(parts) + "\n"
+
+
+def _points(change: Difference | None) -> str:
+    if change is None:
+        return ""
+    ends = "" if change.ci_low is None else f" [{change.ci_low:+.1f}, {change.ci_high:+.1f}]"
+    return (f"{change.delta:+.1f}" + ends).replace("-", "−")
+
+
+def _damage(row: Recovered) -> str:
+    return _points(row.damage).replace("+", "")
+
+
+def _share(found: Recovery) -> str:
+    if found.value is None:
+        return "–"
+    ends = (
+        ""
+        if found.ci_low is None or found.ci_high is None
+        else f" [{round(100 * found.ci_low)}, {round(100 * found.ci_high)}]"
+    )
+    return (f"{round(100 * found.value)}" + ends).replace("-", "−")
+
+
+COLUMNS = (
+    *("task", "dataset", "metric", "unit", "backbone", "repair", "control", "clean", "defective", "repaired"),
+    *("damage", "damage_low", "damage_high", "recovery", "recovery_low", "recovery_high", "null_reason"),
+    *("clean_change", "clean_change_low", "clean_change_high", "seeds", "groups"),
+)
+
+
+def to_csv(tables: Sequence[RecoveryTable]) -> str:
+    """One line per task, metric, defect and repair (`COLUMNS`); recovery as a fraction, empty where it is null."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for table in tables:
+        for r in table.rows:
+            names = (table.task, table.dataset, table.metric, table.unit, r.backbone, r.repair, str(r.control).lower())
+            damage = (r.damage.delta, r.damage.ci_low, r.damage.ci_high)
+            share = (r.recovery.value, r.recovery.ci_low, r.recovery.ci_high)
+            change = (
+                (r.clean_change.delta, r.clean_change.ci_low, r.clean_change.ci_high) if r.clean_change else (None,) * 3
+            )
+            numbers = _written(r.clean, r.defective, r.repaired, *damage, *share)
+            writer.writerow([*names, *numbers, r.recovery.reason, *_written(*change), r.seeds, r.groups])
+    return out.getvalue()
+
+
+def _written(*values: float | None) -> list[str]:
+    return ["" if value is None else f"{value:.4f}" for value in values]
