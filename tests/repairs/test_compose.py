@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vitbench.catalogue import REPAIRS
-from vitbench.catalogue.repairs import RANDOM_DIMS, REMOVE_HIGH_VARIANCE, RemoveHighVarianceParams, kinds
+from vitbench.catalogue.cards import RepairCard
+from vitbench.catalogue.repairs import NONE, RANDOM_DIMS, REMOVE_HIGH_VARIANCE, RemoveHighVarianceParams, kinds
 from vitbench.errors import UsageError
 from vitbench.repairs.base import Repair
 from vitbench.repairs.compose import build_repair
@@ -57,3 +58,11 @@ def test_every_card_leads_to_a_repair_with_that_card(name: str) -> None:
     assert repair.card is REPAIRS.get(name)
     assert repair.card.summary
     assert repair.card.cost
+
+
+@pytest.mark.parametrize("card", list(REPAIRS), ids=lambda card: card.name)
+def test_every_card_says_where_it_comes_from_what_differs_and_what_it_costs(card: RepairCard) -> None:
+    assert card.summary
+    assert card.cost
+    assert card.differs or card is NONE
+    assert bool(card.source) == bool(card.upstream_licence) == bool(card.published_for)

@@ -95,6 +95,7 @@ class RepairCard:
     role: Literal["repair", "control"] = "repair"
     source: Source | None = None
     upstream_licence: str = ""
+    published_for: str = ""
     differs: str = ""
     cost: str = ""
     applied_only: tuple[str, ...] = ()

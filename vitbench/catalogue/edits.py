@@ -11,7 +11,7 @@ from vitbench.errors import UsageError
 Output = Literal["full", "reduced"]
 PATCHES = ("patch", "patch_raw")
 LAST_BLOCK = (
-    "published for CLIP with text; here without text, on any ViT; CLS and registers keep the model's own path; queries and "
+    "here without text, on any ViT; CLS and registers keep the model's own path; queries and "
     "keys are taken after qk-norm and RoPE, the output after layer scale, where a model has them"
 )
 
@@ -110,6 +110,7 @@ MASKCLIP = RepairCard(
     summary="in the last block each patch attends to itself alone",
     source=Source("Zhou et al.", 2022, "2112.01071"),
     upstream_licence="Apache-2.0 (re-implemented)",
+    published_for="CLIP, segmentation from text",
     differs=LAST_BLOCK + cost_on_clean("5.5") + "; without its text-based refinements",
     cost=ONE_FORWARD,
 )
@@ -123,6 +124,7 @@ SCLIP = RepairCard(
     summary="in the last block patches attend by query-query and by key-key similarity, summed",
     source=Source("Wang et al.", 2024, "2312.01597"),
     upstream_licence="none (re-implemented)",
+    published_for="CLIP, segmentation from text",
     differs=LAST_BLOCK + cost_on_clean("2.5"),
     cost=ONE_FORWARD,
 )
@@ -136,6 +138,7 @@ CLEARCLIP = RepairCard(
     summary="in the last block patches attend by query-query similarity, without residual and MLP",
     source=Source("Lan et al.", 2024, "2407.12442"),
     upstream_licence="S-Lab, non-commercial (re-implemented)",
+    published_for="CLIP, segmentation from text",
     differs=LAST_BLOCK + cost_on_clean("5.0"),
     cost=ONE_FORWARD,
 )
@@ -149,6 +152,7 @@ NACLIP = RepairCard(
     summary="in the last block patches attend by key-key similarity and nearness, without residual and MLP",
     source=Source("Hajimiri et al.", 2025, "2404.08181"),
     upstream_licence="MIT (re-implemented)",
+    published_for="CLIP, segmentation from text",
     differs=LAST_BLOCK + cost_on_clean("4.6") + "; without PAMR",
     cost=ONE_FORWARD,
 )
@@ -164,6 +168,7 @@ TEST_TIME_REGISTERS = RepairCard(
     summary="moves the activations of neurons that make outliers to a token added at test time",
     source=Source("Jiang et al.", 2025, "2506.08010"),
     upstream_licence="none (re-implemented)",
+    published_for="CLIP and OpenCLIP ViT-B/16, DINOv2 ViT-L/14, InternViT-6B",
     differs=(
         "the paper's per-neuron version, for every image of a batch; outliers are sought among patches only; neurons are "
         "ranked by absolute activation and filtered by sparsity as in the authors' code; how many is a rule of ours"
@@ -180,6 +185,7 @@ SPARSE_ATTENTION = RepairCard(
     summary="entmax-1.5 in place of softmax, so that weak attention is zero",
     source=Source("Su", 2026, "2605.23868"),
     upstream_licence="no public code; MIT (the entmax package)",
+    published_for="DINO ViT-S/16 trained from scratch with it",
     differs="an ablation: the paper trains with entmax, here it is put into weights that were trained with softmax",
     cost="no fit; a pass of its own, unfused, with a sort of every row of attention in float32",
 )

@@ -156,6 +156,7 @@ REGISTERS = RepairCard(
     summary="runs the twin that was trained with register tokens",
     source=_DARCET,
     upstream_licence="Apache-2.0 (DINOv2)",
+    published_for="DINOv2, OpenCLIP and DeiT-III, pretrained anew with register tokens",
     differs="released twins are independent training runs, so the difference is not of registers alone",
     cost="a pass of the twin",
 )
@@ -170,6 +171,7 @@ REMOVE_HIGH_VARIANCE = RepairCard(
     summary="drops the channels with the largest variance over train tokens",
     source=_VANYAN,
     upstream_licence="no public code",
+    published_for="masked-image models (MAE, Scale-MAE), for k-NN on their tokens",
     differs="fit set, order of removal and normalisation are ours (unpublished); m is a fraction, to fit any width",
     cost=ONE_PASS,
 )
@@ -205,6 +207,7 @@ POSITION_MEAN = RepairCard(
     summary="subtracts the mean train token of each grid position and adds back the overall mean",
     source=Source("Yang et al.", 2024, "2401.02957"),
     upstream_licence="MIT",
+    published_for="the artefact field behind it: ViT-B of DINO, DINOv2, DeiT-III, CLIP and EVA-02",
     differs="a baseline: the artefact of DVT is fitted by gradient descent, here it is the mean over images",
     cost=ONE_PASS,
 )
@@ -218,6 +221,7 @@ REMOVE_TOP_COMPONENTS = RepairCard(
     summary="subtracts the mean and projects out the first k principal directions (all-but-the-top)",
     source=_MU,
     upstream_licence="none (re-implemented)",
+    published_for="word vectors",
     differs="made for word vectors; directions come from train tokens",
     cost="fit: one pass over the train tokens and an eigendecomposition; no forward at test time",
 )

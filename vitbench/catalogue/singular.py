@@ -60,7 +60,8 @@ SINDER_FILL = RepairCard(
     summary="replaces tokens along a block's singular defect direction by the mean of their sound neighbours",
     source=_SINDER,
     upstream_licence=_NO_LICENCE,
-    differs="the detector alone, a fill in place of SINDER's fine-tuning; published for DINOv2 ViT-g/14; tokens are "
+    published_for="DINOv2 ViT-g/14",
+    differs="the detector alone, a fill in place of SINDER's fine-tuning; tokens are "
     "judged behind the last block, with the direction of the block along which outlying train tokens lie most "
     "(published: that of the first defective block, on its own output); border tokens are filled too; the slope of the "
     "MLP is exact instead of sampled; the default threshold is fitted on train tokens",
@@ -77,6 +78,7 @@ SINDER_PROJECT = RepairCard(
     summary="projects a block's singular defect direction out of every token",
     source=_SINDER,
     upstream_licence=_NO_LICENCE,
+    published_for="DINOv2 ViT-g/14",
     differs="a training-free use of the direction that SINDER repairs by fine-tuning, chosen as in sinder_fill; behind the "
     "final norm it is the direction that norm makes of it; it knows the backbone's own tokens, so it stands first in a "
     "chain",
@@ -126,6 +128,7 @@ ZERO_IMAGE = RepairCard(
     summary="subtracts the tokens of an image of the mean colour and adds back their mean",
     source=Source("Yang et al.", 2024, "2401.02957"),
     upstream_licence="MIT",
+    published_for="shown, not subtracted, for the models of DVT",
     differs="a baseline: DVT shows the tokens of an empty image, it does not subtract them; it knows the backbone's own "
     "tokens, so it stands first in a chain",
     cost="fit: one forward; none at test time",
