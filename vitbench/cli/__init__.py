@@ -29,7 +29,9 @@ def _mount() -> None:
     from vitbench.cli.accept import accept
     from vitbench.cli.cache import cache
     from vitbench.cli.check import check
+    from vitbench.cli.compare import compare
     from vitbench.cli.doctor import doctor
+    from vitbench.cli.inspect import inspect
     from vitbench.cli.leaderboard import leaderboard
     from vitbench.cli.listing import list_entries
     from vitbench.cli.plan import plan
@@ -41,6 +43,8 @@ def _mount() -> None:
     app.command("list")(list_entries)
     app.command()(show)
     app.command()(leaderboard)
+    app.command()(inspect)
+    app.command()(compare)
     app.command()(accept)
     app.command()(check)
     app.command()(doctor)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitbench.errors import UsageError
+from vitbench.errors import NothingSelectedError, RecordError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vitbench.choices import Selected
     from vitbench.engine.options import RunOptions
+    from vitbench.identity import Slot
+    from vitbench.records.index import Loaded
 
 Suite = Annotated[str | None, typer.Option("--suite", "-s", help="A shipped suite, or a TOML file.")]
 All = Annotated[bool, typer.Option("--all", help="The default suite: every cell that can run here.")]
@@ -98,3 +102,45 @@ def selected(
     if suite is None and not everything and not filters.any_axis:
         raise UsageError("nothing selected", "use --all, --suite NAME, or -b/-r/-t/-d")
     return choose(suite, filters, default_suite=config().get("suite", "lab"), everything=everything)
+
+
+def loaded_or_refused(loaded: Loaded, root: Path) -> Loaded:
+    """The records of a folder. Raises NothingSelectedError where there is none, with what is wrong with its files."""
+    if loaded.entries:
+        return loaded
+    found = ""
+    if loaded.problems:
+        found = f"; {len(loaded.problems)} files there cannot be read: {loaded.problems[0].message}"
+    raise NothingSelectedError(
+        f"no records in {root}{found}", "`vitbench run --all` makes some, --records DIR names others"
+    )
+
+
+def suite_slots(suite: str) -> frozenset[Slot]:
+    """The slots of all cells of a suite."""
+    from vitbench.choices import Filters, choose
+    from vitbench.identity import Slot
+
+    choices = choose(suite, Filters()).choices
+    return frozenset(Slot(c.backbone, c.repair, c.task.text, c.dataset, c.seed) for c in choices)
+
+
+def axis_filter(*axes: str | None) -> Callable[..., bool]:
+    """Comma-separated globs over backbone, repair, task and dataset; None keeps all."""
+    from vitbench.catalogue.resolve import matches
+    from vitbench.selection import split_list
+
+    patterns = [split_list(text or "") for text in axes]
+
+    def wanted(*names: str) -> bool:
+        return all(not p or any(matches(one, name) for one in p) for p, name in zip(patterns, names, strict=True))
+
+    return wanted
+
+
+def write_text(out: Path, text: str) -> None:
+    """Write a report. Raises RecordError naming the file."""
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"cannot write {out}: {error.strerror or error}", "name another file with --out") from None

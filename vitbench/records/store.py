@@ -107,6 +107,11 @@ def find(root: Path, slot: Slot, identity: str) -> Record | None:
     return read(path) if path.is_file() else None
 
 
+def records_root(folder: Path) -> Path:
+    """Where the records of a folder lie: of accepted ones (`results`) in the folder `records` inside it."""
+    return folder / "records" if (folder / "accepted.json").is_file() else folder
+
+
 def record_files(root: Path) -> Iterator[os.DirEntry[str]]:
     """Every JSON file under a folder, hidden ones aside, in no particular order."""
     folders = [os.fspath(root)]

@@ -30,7 +30,7 @@ class Cell:
     @cached_property
     def estimate(self) -> Estimate | None:
         """The mean over seeds with nested replicates; None where nothing has a value."""
-        return self.over(self.seeds)
+        return self._combined(self.seeds)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -45,10 +45,9 @@ class Cell:
 
     def over(self, seeds: Sequence[int]) -> Estimate | None:
         """The estimate over some of the seeds."""
-        if self.seedless:
-            return self.estimate
-        if seeds == self.seeds and "estimate" in self.__dict__:
-            return self.estimate
+        return self.estimate if self.seedless or seeds == self.seeds else self._combined(seeds)
+
+    def _combined(self, seeds: Sequence[int]) -> Estimate | None:
         found = [e.estimate for e in self.measured if e.slot.seed in seeds]
         values = [e for e in found if e is not None]
         return combine_seeds(values) if values else None

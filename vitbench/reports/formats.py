@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from vitbench.reports.grids import WIDTH, Grid, chapters, summary
 from vitbench.reports.leaderboard import Leaderboard, Missing, Row, Table
+from vitbench.reports.markup import markdown
 
 _SHOWN_PROBLEMS = 5
 
@@ -52,14 +52,14 @@ def _text_grid(grid: Grid) -> str:
 
 def to_markdown(board: Leaderboard) -> str:
     """GitHub Markdown: one heading per chapter, one table per grid."""
-    blocks = ["# Leaderboard", _escaped(summary(board))]
+    blocks = ["# Leaderboard", markdown(summary(board))]
     for chapter in chapters(board):
-        blocks += [f"## {chapter.title}", _escaped(" ".join(chapter.text))]
+        blocks += [f"## {chapter.title}", markdown(" ".join(chapter.text))]
         for grid in chapter.grids:
-            blocks += [f"### {_escaped(grid.title)}"] if grid.title else []
+            blocks += [f"### {markdown(grid.title)}"] if grid.title else []
             blocks.append(_markdown_grid(grid))
-            blocks += [_escaped(note) for note in grid.notes]
-    return "\n\n".join([*blocks, *[_escaped(p) for p in _problems(board)]]) + "\n"
+            blocks += [markdown(note) for note in grid.notes]
+    return "\n\n".join([*blocks, *[markdown(p) for p in _problems(board)]]) + "\n"
 
 
 def _markdown_grid(grid: Grid) -> str:
@@ -67,20 +67,12 @@ def _markdown_grid(grid: Grid) -> str:
     rows = []
     for line in grid.lines:
         if not isinstance(line, str):
-            rows.append([_escaped(text) for text in line])
+            rows.append([markdown(text) for text in line])
         elif line:
-            rows.append([f"**{_escaped(line)}**", *[""] * (columns - 1)])
-    headers = [_escaped(h).replace("-\n", "").replace("\n", " ") for h in grid.headers]
+            rows.append([f"**{markdown(line)}**", *[""] * (columns - 1)])
+    headers = [markdown(h).replace("-\n", "").replace("\n", " ") for h in grid.headers]
     aligned = ["left" if i < grid.left else "right" for i in range(columns)]
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=aligned)
-
-
-def _escaped(text: str) -> str:
-    """What records say is text, never markup. Underscores inside words and lone brackets are text already."""
-    for sign in ("\\", "`", "*", "|", "~"):
-        text = text.replace(sign, f"\\{sign}")
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text).replace("](", "]\\(")
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _problems(board: Leaderboard) -> list[str]:
