@@ -16,6 +16,7 @@ LAYERS = (
     ("cli", "api", "__init__"),
     ("lab",),
     ("reports",),
+    ("inspection",),
     ("engine",),
     ("plugins", "plan", "jobs", "choices", "suite"),
     ("tasks",),
