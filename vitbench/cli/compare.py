@@ -41,13 +41,14 @@ def compare(
 
     wanted = parse_fail_on(fail_on)
     roots = records_root(baseline), records_root(candidate)
-    sides = [_entries(root, suite, backbones, repairs, tasks, datasets) for root in roots]
+    (before, first), (after, second) = (_entries(root, suite, backbones, repairs, tasks, datasets) for root in roots)
     found = compared(
-        *(entries for entries, _ in sides),
+        before,
+        after,
         load_thresholds(thresholds),
         FileEvidence(*roots),
         (str(baseline), str(candidate)),
-        tuple(p.message for _, loaded in sides for p in loaded.problems),
+        tuple(p.message for p in (*first.problems, *second.problems)),
     )
     if not found.pairs:
         raise NothingSelectedError(
