@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vitbench.catalogue.cards import DatasetCard
+from vitbench.catalogue.dataset_cards import RELEASED
 
 # As `vitbench.data.scenes` has them (a test says they agree); written out here because cards import no numpy.
 SCENE_SHAPES = ("ring", "box", "star", "fir", "barrel", "pinecone")
@@ -30,4 +31,4 @@ FOLDER = DatasetCard(
     licence="yours",
 )
 
-DATASET_CARDS: tuple[DatasetCard, ...] = (SCENES, FOLDER)
+DATASET_CARDS: tuple[DatasetCard, ...] = (SCENES, FOLDER, *RELEASED)

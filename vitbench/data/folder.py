@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitbench.catalogue.cards import DatasetCard
-from vitbench.data.folder_index import TARGETS, FolderIndex, Sample, by_hash, read_index
-from vitbench.data.images import Bytes, Floats, orientation, read_depth, read_image, read_mask
+from vitbench.data.folder_index import TARGETS, FolderIndex, Sample, read_index
+from vitbench.data.images import Bytes, Floats, orientation, read_depth, read_image, read_mask, require_same_shape
+from vitbench.data.subset import Limit, chosen
 from vitbench.errors import DataError, UnavailableError
 from vitbench.identity import digest
 from vitbench.paths import cache_dir
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import datasets
 
 IGNORE_INDEX = 255
-ASPECT_TOLERANCE = 0.02
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -51,15 +51,13 @@ def describe(path: Path, seed: int = 0) -> DatasetCard:
     )
 
 
-def describe_split(path: Path, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> tuple[int, str]:
+def describe_split(path: Path, split: str, targets: tuple[str, ...], limit: Limit, seed: int) -> tuple[int, str]:
     """How many samples `load` gives, and a digest (16 hex) of which: names, sizes of files, labels and boxes."""
     samples = select(read_index(path, seed), split, targets, limit, seed)
     return len(samples), digest([sample.fingerprint(targets) for sample in samples])
 
 
-def load(
-    path: Path, split: str, targets: tuple[str, ...] = (), limit: int | None = None, seed: int = 0
-) -> datasets.Dataset:
+def load(path: Path, split: str, targets: tuple[str, ...] = (), limit: Limit = None, seed: int = 0) -> datasets.Dataset:
     """The samples of a split that have all `targets`, in order of names; `limit` keeps a seeded choice of them.
 
     Columns on access: key; image (uint8 h w 3); of the targets label (int), segmentation (uint8 h w, 255 ignored),
@@ -81,7 +79,7 @@ def load(
     return datasets.Dataset.from_dict(columns).with_transform(decode)
 
 
-def select(index: FolderIndex, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> list[Sample]:
+def select(index: FolderIndex, split: str, targets: tuple[str, ...], limit: Limit, seed: int) -> list[Sample]:
     """Samples of a split with all targets. Raises UnavailableError where none has them."""
     samples = [s for s in index.split(split) if all(s.has(t) for t in targets)]
     if not samples:
@@ -89,9 +87,11 @@ def select(index: FolderIndex, split: str, targets: tuple[str, ...], limit: int 
             f"folder {index.root}: no image of split {split!r} has {' and '.join(targets) or 'content'}",
             "put the targets beside images/ under the same names (masks/*.png, depth/*, boxes.json, labels.csv)",
         )
-    if limit is not None and limit < len(samples):
-        samples = sorted(by_hash(samples, seed)[:limit], key=lambda s: s.key)
-    return samples
+    if limit is None:
+        return samples
+    labels = [s.label for s in samples]
+    groups = labels if any(label is not None for label in labels) else None
+    return [samples[i] for i in chosen([s.key for s in samples], groups, limit, seed)]
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         if target in batch:
             out[target] = [read(Path(p)) for p in batch[target]]
             for image, values, name in zip(images, out[target], batch[target], strict=bool(images)):
-                _require_same_shape(image, values, name)
+                require_same_shape(image, values, name)
     if "boxes" in batch and images:
         sizes = batch["boxes_wh"]
         out["boxes"] = [
@@ -116,16 +116,6 @@ def decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
             for boxes, wh, image, path in zip(batch["boxes"], sizes, images, batch["image"], strict=True)
         ]
     return out
-
-
-def _require_same_shape(image: Bytes, values: Bytes | Floats, name: str) -> None:
-    """Maps may be smaller or larger than their image, but not of another shape: that is a wrong file or a lost rotation."""
-    (h, w), (mh, mw) = image.shape[:2], values.shape
-    if abs(mw * h / (mh * w) - 1) > ASPECT_TOLERANCE + 1 / min(mh, mw):
-        raise DataError(
-            f"{name} is {mw} x {mh}, its image (upright) {w} x {h}",
-            "check the pair; a rotation in EXIF is applied to images",
-        )
 
 
 def _upright_boxes(boxes: Any, wh: tuple[int, int] | None, image: Bytes, path: Path) -> Floats:

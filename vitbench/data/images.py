@@ -24,26 +24,36 @@ Floats = npt.NDArray[np.float32]
 
 MILLIMETRES = np.float32(1000)
 EXIF_ORIENTATION = 0x0112
+ASPECT_TOLERANCE = 0.02
 # All that Pillow raises for files that are cut short or not what they claim to be.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def read_image(path: Path) -> Bytes:
-    """uint8 h w 3, upright. Raises DataError for files that are missing, cut short or not images."""
-    with _opened(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        return np.array(_as_rgb(upright, path))
+def read_image(path: Path, upright: bool = True) -> Bytes:
+    """uint8 h w 3, upright, or as stored. Raises DataError for files that are missing, cut short or not images."""
+    with opened(path) as image:
+        return np.array(_as_rgb(ImageOps.exif_transpose(image) if upright else image, path))
 
 
 def orientation(path: Path) -> int:
     """The EXIF orientation of an image: 1 (upright) to 8; reads the header only."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
+
+
+def require_same_shape(image: Bytes, values: Bytes | Floats, name: str) -> None:
+    """Maps may be smaller or larger than their image, but not of another shape: that is a wrong file or a lost rotation."""
+    (h, w), (mh, mw) = image.shape[:2], values.shape
+    if abs(mw * h / (mh * w) - 1) > ASPECT_TOLERANCE + 1 / min(mh, mw):
+        raise DataError(
+            f"{name} is {mw} x {mh}, its image (upright) {w} x {h}",
+            "check the pair; a rotation in EXIF is applied to images",
+        )
 
 
 def read_mask(path: Path) -> Bytes:
     """uint8 h w: the indices of a palette image (not its colours) or the values of a grey one."""
-    with _opened(path) as image:
+    with opened(path) as image:
         if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
             raise DataError(
                 f"mask {path} is a {image.mode} image, not one of class indices",
@@ -64,12 +74,17 @@ def read_depth(path: Path) -> Floats:
     """
     if path.suffix.lower() == ".npy":
         return _depth_array(path)
-    with _opened(path) as image:
+    return read_values(path).astype(np.float32) / MILLIMETRES
+
+
+def read_values(path: Path) -> npt.NDArray[np.int64]:
+    """int64 h w: the values of a 16-bit grey image, as they are."""
+    with opened(path) as image:
         if not image.mode.startswith("I"):
             raise DataError(
                 f"depth {path} is a {image.mode} image", "save depth as 16-bit grey PNG in millimetres, or as .npy"
             )
-        return np.array(image).astype(np.float32) / MILLIMETRES
+        return np.array(image).astype(np.int64)
 
 
 def _depth_array(path: Path) -> Floats:
@@ -112,7 +127,7 @@ def _to_8_bits(values: npt.NDArray[np.int64]) -> Bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """The file as a Pillow image; whatever breaks on the way is a DataError that names it."""
     try:
         with warnings.catch_warnings():

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.catalogue import DATASETS
 from vitbench.catalogue.cards import DatasetCard
+from vitbench.catalogue.release import class_names
+from vitbench.data import layout
+from vitbench.data.subset import Limit
 from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import digest
 
@@ -21,12 +26,24 @@ FOLDER = "folder:"
 def describe_dataset(name: str, root: Path | None = None) -> DatasetCard:
     """The card of a data set: a registered one, or what is found in `folder:PATH`. Imports no torch."""
     if (path := _folder(name, root)) is not None:
-        from dataclasses import replace
-
         from vitbench.data.folder import describe
 
         return replace(describe(path), name=name)
-    return DATASETS.get(name)
+    return _named(DATASETS.get(name), root)
+
+
+def _named(card: DatasetCard, root: Path | None) -> DatasetCard:
+    """The card with the names of its classes, which are kept in files; those of labels may be known to the data only."""
+    if card.release is None:
+        return card
+    classes = card.classes or (class_names(card.class_file) if card.class_file else ())
+    labels = card.label_classes or (class_names(card.label_file) if card.label_file else ())
+    if not labels and "label" in card.targets:
+        with contextlib.suppress(UnavailableError):  # a card can be read without the data
+            labels = layout.label_classes(
+                DATASETS.load(card.name), card, layout.require_split(card, "train", ("label",)), root
+            )
+    return replace(card, classes=classes, label_classes=labels)
 
 
 def describe_split(
@@ -34,7 +51,7 @@ def describe_split(
     split: str,
     *,
     targets: tuple[str, ...] = (),
-    limit: int | None = None,
+    limit: Limit = None,
     seed: int = 0,
     root: Path | None = None,
 ) -> tuple[int, str]:
@@ -46,7 +63,11 @@ def describe_split(
         from vitbench.data.folder import describe_split as of_folder
 
         return of_folder(path, split, targets, limit, seed)
-    card = _checked(name, split, targets)
+    card, split = _checked(name, split, targets)
+    if card.release is not None:
+        return layout.describe_split(DATASETS.load(card.name), card, split, targets, limit, seed, root)
+    if isinstance(limit, str):
+        raise UsageError(f"dataset {name!r} is made, not stored: {limit!r} has nothing to choose from", "use --limit")
     count = card.splits[split] if limit is None else min(limit, card.splits[split])
     return count, digest([card.name, card.version, split, count])
 
@@ -56,7 +77,7 @@ def load(
     split: str,
     *,
     targets: tuple[str, ...] = (),
-    limit: int | None = None,
+    limit: Limit = None,
     seed: int = 0,
     root: Path | None = None,
 ) -> datasets.Dataset:
@@ -69,22 +90,24 @@ def load(
         from vitbench.data.folder import load as load_folder
 
         return load_folder(path, split, targets, limit, seed)
-    card = _checked(name, split, targets)
+    card, split = _checked(name, split, targets)
     loader = DATASETS.load(card.name)
+    if card.release is not None:
+        return layout.open_split(loader, card, split, targets, limit, seed, root)
     offered: dict[str, Any] = {"targets": targets, "limit": limit, "seed": seed, "root": root}
     taken = inspect.signature(loader).parameters
     found: datasets.Dataset = loader(split, **{key: value for key, value in offered.items() if key in taken})
     return found
 
 
-def _checked(name: str, split: str, targets: tuple[str, ...]) -> DatasetCard:
+def _checked(name: str, split: str, targets: tuple[str, ...]) -> tuple[DatasetCard, str]:
+    """The card, and the split of the release that `split` means for tasks that read these targets."""
     card = DATASETS.get(name)
-    if split not in card.splits:
-        raise UsageError(f"dataset {name!r} has no split {split!r}", f"it has {', '.join(card.splits) or 'none'}")
+    split = layout.require_split(card, split, targets)
     lacking = [target for target in targets if target not in card.targets]
     if lacking:
         raise UnavailableError(f"dataset {name!r} has no {', '.join(lacking)}", f"it has {', '.join(card.targets)}")
-    return card
+    return card, split
 
 
 def _folder(name: str, root: Path | None) -> Path | None:

@@ -1,0 +1,74 @@
+"""Cards of depth sets: NYUv2, KITTI, SUN RGB-D, NAVI."""
+
+from __future__ import annotations
+
+from vitbench.catalogue.cards import DatasetCard, Source
+from vitbench.catalogue.release import Release
+
+_TOOLBOX = "github.com/zhyever/Monocular-Depth-Estimation-Toolbox"
+
+NYU_DEPTH_V2 = DatasetCard(
+    name="nyu_depth_v2",
+    entry="vitbench.data.depth_lists:LAYOUT",
+    summary="NYU Depth v2, split of BTS: indoor, 16-bit millimetres",
+    splits={"train": 24231, "test": 654},
+    roles={"val": "test"},
+    targets=("depth",),
+    source=Source("Silberman et al.", 2012, url="https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html"),
+    release=Release(
+        "nyu",
+        f"the BTS copy (rgb_*.jpg, sync_depth_*.png) with nyu_train.txt and nyu_test.txt of {_TOOLBOX}",
+        hub_note="sayakpaul/nyu_depth_v2 and 0jl/NYUv2 are scripts, which do not load any more; the parquet "
+        "jagennath-hari/nyuv2 is another split",
+    ),
+    options={"lists": {"train": "nyu_train.txt", "test": "nyu_test.txt"}, "per_metre": 1000},
+)
+KITTI_EIGEN = DatasetCard(
+    name="kitti_eigen",
+    entry="vitbench.data.depth_lists:LAYOUT",
+    summary="KITTI depth, split of Eigen: drives, 16-bit metres x 256, cut to 352 x 1216",
+    splits={"train": 23158, "test": 652},
+    roles={"val": "test"},
+    targets=("depth",),
+    licence="CC-BY-NC-SA-3.0",
+    source=Source("Geiger et al.", 2013, url="https://www.cvlibs.net/datasets/kitti/"),
+    release=Release(
+        "kitti",
+        "register at www.cvlibs.net/datasets/kitti, then the raw drives into kitti/input/ and data_depth_annotated.zip into "
+        f"kitti/gt_depth/, with kitti_eigen_train.txt and kitti_eigen_test.txt of {_TOOLBOX}",
+    ),
+    options={
+        "lists": {"train": "kitti_eigen_train.txt", "test": "kitti_eigen_test.txt"},
+        "images": "input",
+        "depths": "gt_depth",
+        "per_metre": 256,
+        "kb_crop": True,
+    },
+)
+SUN_RGBD = DatasetCard(
+    name="sun_rgbd",
+    entry="vitbench.data.depth_lists:LAYOUT",
+    summary="SUN RGB-D, test part: indoor, for heads trained on NYU Depth v2",
+    splits={"test": 5050},
+    roles={"val": "test"},
+    targets=("depth",),
+    source=Source("Song et al.", 2015, url="https://rgbd.cs.princeton.edu"),
+    release=Release(
+        "SUNRGBD",
+        "SUNRGBD.zip of rgbd.cs.princeton.edu, with SUNRGBD_val_splits.txt: `image depth` per line, relative to this folder",
+    ),
+    options={"lists": {"test": "SUNRGBD_val_splits.txt"}, "per_metre": 1000, "turned_bits": 3},
+)
+NAVI = DatasetCard(
+    name="navi",
+    entry="vitbench.data.navi:LAYOUT",
+    summary="NAVI: 36 objects from all sides, with depth and camera poses",
+    splits={"train": 0, "val": 0, "wild": 0},
+    targets=("depth", "pose"),
+    source=Source("Jampani et al.", 2023, "2306.09109", "https://github.com/google/navi"),
+    release=Release(
+        "navi_v1", "navi_v1.tar.gz as github.com/google/navi links it; down-sampled copies are used where they are"
+    ),
+)
+
+DEPTH_SETS: tuple[DatasetCard, ...] = (NYU_DEPTH_V2, KITTI_EIGEN, SUN_RGBD, NAVI)

@@ -1,0 +1,123 @@
+"""Cards of sets with boxes, videos, keypoints and landmarks."""
+
+from __future__ import annotations
+
+from vitbench.catalogue.cards import DatasetCard, Source
+from vitbench.catalogue.release import Download, Release
+
+_COCO = "http://images.cocodataset.org"
+COCO20K = DatasetCard(
+    name="coco20k",
+    entry="vitbench.data.coco:BOXES",
+    summary="COCO20k: boxes of 19,817 images of COCO train2014, for object discovery",
+    splits={"train2014": 19817},
+    roles={"val": "train2014", "train": "train2014"},
+    targets=("boxes",),
+    licence="CC-BY-4.0 for the annotations; Flickr terms of use for the images",
+    source=Source("Vo et al.", 2020, "2007.02662"),
+    release=Release(
+        "coco",
+        f"{_COCO}/zips/train2014.zip into coco/images/, annotations_trainval2014.zip, and coco_20k_filenames.txt (in "
+        "datasets/ of github.com/valeoai/LOST)",
+        also=("COCO",),
+        downloads=(
+            Download(f"{_COCO}/zips/train2014.zip", into="coco/images"),
+            Download(f"{_COCO}/annotations/annotations_trainval2014.zip", into="coco"),
+            Download(
+                "https://raw.githubusercontent.com/valeoai/LOST/master/datasets/coco_20k_filenames.txt", into="coco"
+            ),
+        ),
+    ),
+    options={
+        "list": "coco_20k_filenames.txt",
+        "annotations": "annotations/instances_train2014.json",
+        "images": "images/train2014",
+    },
+    differs="Crowds are left out; boxes are rounded to whole pixels, as LOST does.",
+)
+_DAVIS_2017 = "https://data.vision.ee.ethz.ch/csergi/share/davis/DAVIS-2017-trainval-480p.zip"
+_DAVIS_RELEASE = Release(
+    "DAVIS",
+    "DAVIS-2017-trainval-480p.zip of davischallenge.org, no registration",
+    downloads=(Download(_DAVIS_2017),),
+)
+DAVIS2017 = DatasetCard(
+    name="davis2017",
+    entry="vitbench.data.davis:LAYOUT",
+    summary="DAVIS 2017: 60 train and 30 val videos, numbered object masks per frame",
+    splits={"train": 0, "val": 0},
+    targets=("segmentation", "frames"),
+    palette="voc",
+    licence="non-commercial research",
+    source=Source("Pont-Tuset et al.", 2017, "1704.00675", "https://davischallenge.org"),
+    release=_DAVIS_RELEASE,
+    options={"year": 2017},
+)
+DAVIS2016 = DatasetCard(
+    name="davis2016",
+    entry="vitbench.data.davis:LAYOUT",
+    summary="DAVIS 2016: videos with one object each",
+    splits={"train": 0, "val": 0},
+    targets=("segmentation", "frames"),
+    classes=("background", "object"),
+    object_classes=(1,),
+    licence="non-commercial research",
+    source=Source("Perazzi et al.", 2016, url="https://davischallenge.org"),
+    release=Release(
+        "DAVIS2016", "DAVIS-data.zip (2016) of davischallenge.org, no registration", also=("DAVIS-2016", "DAVIS_2016")
+    ),
+    options={"year": 2016},
+)
+BDD100K_TRACKING = DatasetCard(
+    name="bdd100k_tracking",
+    entry="vitbench.data.bdd100k:LAYOUT",
+    summary="BDD100K box tracking: frames of drives, numbered boxes of 8 classes",
+    splits={"train": 0, "val": 0},
+    targets=("boxes", "frames"),
+    label_file="bdd100k_tracking",
+    class_file="bdd100k_tracking",
+    licence="by registration; see bdd-data.berkeley.edu",
+    source=Source("Yu et al.", 2020, "1805.04687", "https://bdd-data.berkeley.edu"),
+    release=Release("bdd100k", "register at bdd-data.berkeley.edu, then MOT 2020 images and labels (box_track_20)"),
+)
+SPAIR71K = DatasetCard(
+    name="spair71k",
+    entry="vitbench.data.spair:LAYOUT",
+    summary="SPair-71k: pairs of images of 18 categories with matching keypoints",
+    splits={"train": 0, "val": 0, "test": 0},
+    roles={"val": "test", "validation": "val"},
+    targets=("keypoints", "label"),
+    label_file="spair",
+    source=Source("Min et al.", 2019, "1908.10543", "http://cvlab.postech.ac.kr/research/SPair-71k/"),
+    release=Release(
+        "SPair-71k",
+        "SPair-71k.tar.gz of cvlab.postech.ac.kr/research/SPair-71k, no registration",
+        downloads=(Download("http://cvlab.postech.ac.kr/research/SPair-71k/data/SPair-71k.tar.gz"),),
+    ),
+)
+
+
+def _landmarks(name: str, title: str, database: int) -> DatasetCard:
+    return DatasetCard(
+        name=name,
+        entry="vitbench.data.revisited:LAYOUT",
+        summary=f"Revisited {title}: retrieval of landmarks, 70 queries",
+        splits={"query": 70, "database": database},
+        roles={"val": "query", "train": "database"},
+        targets=("relevance",),
+        source=Source("Radenovic et al.", 2018, "1803.11285", "http://cmp.felk.cvut.cz/revisitop/"),
+        release=Release(
+            name,
+            f"images of the {title} buildings set in {name}/jpg/, and gnd_{name}.pkl of cmp.felk.cvut.cz/revisitop",
+        ),
+        options={"truth": f"gnd_{name}.pkl"},
+        differs="Queries are cut to their box when they are read.",
+    )
+
+
+ROXFORD5K = _landmarks("roxford5k", "Oxford", 4993)
+RPARIS6K = _landmarks("rparis6k", "Paris", 6322)
+
+OBJECT_SETS: tuple[DatasetCard, ...] = (
+    COCO20K, DAVIS2017, DAVIS2016, BDD100K_TRACKING, SPAIR71K, ROXFORD5K, RPARIS6K,
+)  # fmt: skip

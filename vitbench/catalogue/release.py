@@ -1,0 +1,71 @@
+"""Where a data set comes from, and what it must become on disk. Plain data; `vitbench data` and the loaders read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file to fetch. md5: of the file, "" where none was published; `into`: folder below the data root to unpack in."""
+
+    url: str
+    md5: str = ""
+    into: str = ""
+    bytes: int = 0
+
+    @property
+    def file(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Release:
+    """How to obtain a data set.
+
+    folder: what it must become below the data root; `also`: other folders in which it is found as well.
+    obtain: one line on where it is and which licence step it takes. downloads: files that need no such step; only these
+    are fetched. hub_id: a Hugging Face data set stored as parquet; hub_note: what else is there and does not load.
+    """
+
+    folder: str
+    obtain: str
+    also: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    hub_id: str = ""
+    hub_note: str = ""
+
+    def remedy(self) -> str:
+        """The instruction printed where the data are not there."""
+        return f"{self.obtain}; it must become DATA_ROOT/{self.folder} (--data-root, VITBENCH_DATA or vitbench.toml)"
+
+
+@cache
+def class_names(file: str) -> tuple[str, ...]:
+    """Names of classes by index, from a list that ships with the package: one a line."""
+    path = Path(__file__).parent / "classes" / f"{file}.txt"
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+CITYSCAPES_COLOURS = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
+    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # fmt: skip
+
+
+@cache
+def palette(name: str, count: int = 256) -> tuple[tuple[int, int, int], ...]:
+    """Colours of classes by index: those of a release, or VOC's, whose bits are dealt to red, green and blue in turn."""
+    if name == "cityscapes":
+        return CITYSCAPES_COLOURS
+    colours = []
+    for index in range(count):
+        channels = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                channels[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+        colours.append((channels[0], channels[1], channels[2]))
+    return tuple(colours)

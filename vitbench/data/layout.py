@@ -1,0 +1,282 @@
+"""A data set in its released layout, as a `datasets.Dataset`: indexed once, remembered on disk, decoded on access.
+
+A layout is two things: `index`, which lists what a split holds without opening an image, and `readers`, which decode files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitbench.catalogue.cards import DatasetCard
+from vitbench.data.images import Bytes, read_image, require_same_shape
+from vitbench.data.subset import Limit, chosen
+from vitbench.data.tree import Tree, fresh
+from vitbench.errors import UnavailableError, UsageError
+from vitbench.identity import digest
+from vitbench.paths import cache_dir
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+INDEX_VERSION = 1
+MAPS = ("segmentation", "depth")  # targets with the pixels of their image
+
+
+Reader = Callable[[Path, str, DatasetCard], Any]
+
+
+class Rows:
+    """Samples as they are listed: a key, an image, targets; files by path below the data set's folder."""
+
+    def __init__(self, label_classes: tuple[str, ...] = ()) -> None:
+        self.columns: dict[str, list[Any]] = {"key": [], "image": []}
+        self.label_classes = label_classes
+
+    def add(self, key: str, image: str, **values: Any) -> None:
+        """One sample; what it has no value for is None."""
+        for name in values.keys() - self.columns.keys():
+            self.columns[name] = [None] * len(self)
+        self.columns["key"].append(key)
+        self.columns["image"].append(image)
+        for name in self.columns.keys() - {"key", "image"}:
+            self.columns[name].append(values.get(name))
+
+    def __len__(self) -> int:
+        return len(self.columns["key"])
+
+
+def as_stored(path: Path, fragment: str, card: DatasetCard) -> Bytes:
+    """uint8 h w 3, without EXIF rotation."""
+    return read_image(path, upright=False)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a family of data sets lies on disk.
+
+    index(tree, card, split) lists a split. readers: target -> how its file becomes an array (h w). image: how the image
+    is read; default: as stored, without EXIF rotation, since released targets fit stored pixels. A reader is given the
+    path, what the index wrote after a `#` (which part of the file, or what its values mean), and the card.
+    finish(sample, card): last change of a decoded sample, such as a crop of image and depth alike.
+    """
+
+    index: Callable[[Tree, DatasetCard, str], Rows]
+    readers: Mapping[str, Reader] = field(default_factory=dict)
+    image: Reader = as_stored
+    finish: Callable[[dict[str, Any], DatasetCard], dict[str, Any]] | None = None
+
+
+def place_of(card: DatasetCard, root: Path | None) -> Path:
+    """The folder of a data set. Raises UnavailableError with the instruction where there is none, or more than one."""
+    release = card.release
+    assert release is not None
+    base = root or (Path(os.environ["VITBENCH_DATA"]) if os.environ.get("VITBENCH_DATA") else None)
+    if base is None:
+        raise UnavailableError(f"{card.name}: no data root is given", release.remedy())
+    found = {path.resolve(): path for name in (release.folder, *release.also) if (path := base / name).is_dir()}
+    if not found:
+        raise UnavailableError(f"{card.name}: there is no {base / release.folder}", release.remedy())
+    if len(found) > 1:
+        raise UnavailableError(
+            f"{card.name} lies in two folders: {' and '.join(map(str, found.values()))}",
+            "keep one, or link the other to it",
+        )
+    return next(iter(found.values()))
+
+
+def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -> tuple[pa.Table, Path, Path]:
+    """The index of a split, the folder it is of, and where it is kept. Raises UnavailableError for what is not complete."""
+    import pyarrow as pa
+
+    place = place_of(card, root)
+    kept = cache_dir() / "indexes" / f"{card.name}-{split}-{_index_key(card, split, place)}.arrow"
+    if (table := _read(kept, place)) is not None:
+        return table, place, kept
+    tree = Tree(place)
+    try:
+        rows = layout.index(tree, card, split)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise UnavailableError(
+            f"{card.name}: the annotations in {place} are not as released ({type(error).__name__}: {error})",
+            "unpack them again",
+        ) from error
+    _add_sizes(rows, layout, tree, card)
+    expected = card.splits.get(split, 0)
+    if expected and len(rows) != expected:
+        raise UnavailableError(
+            f"{card.name}: {place} holds {len(rows):,} of {expected:,} images of split {split!r}",
+            "the archive is half unpacked, or another one; --limit measures on fewer",
+        )
+    meta = {b"watched": json.dumps(tree.watched).encode(), b"label_classes": json.dumps(rows.label_classes).encode()}
+    table = pa.table(rows.columns).replace_schema_metadata(meta)
+    _write(table, kept)
+    return table, place, kept
+
+
+def _index_key(card: DatasetCard, split: str, place: Path) -> str:
+    return digest([INDEX_VERSION, card.name, card.version, split, str(place.resolve()), card.splits.get(split, 0),
+                   {k: str(v) for k, v in card.options.items()}])  # fmt: skip
+
+
+def _add_sizes(rows: Rows, layout: Layout, tree: Tree, card: DatasetCard) -> None:
+    """Bytes of every file listed, which identify it. Raises UnavailableError naming the first of those that are missing."""
+    for name in ("image", *layout.readers):
+        if name not in rows.columns:
+            continue
+        sizes = [None if path is None else tree.size(path.partition("#")[0]) for path in rows.columns[name]]
+        missing = [p for p, size in zip(rows.columns[name], sizes, strict=True) if p is not None and size is None]
+        if missing:
+            raise UnavailableError(
+                f"{card.name}: {len(missing):,} of {len(rows):,} {name} files are missing, first {tree.root / missing[0]}",
+                "the archive is half unpacked: unpack it again",
+            )
+        rows.columns[f"{name}_bytes"] = sizes
+
+
+def _read(kept: Path, place: Path) -> pa.Table | None:
+    """The remembered index, if nothing it was made from has changed."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(kept)) as source:
+            table = pa.ipc.open_stream(source).read_all()
+        watched = json.loads(table.schema.metadata[b"watched"])
+    except (OSError, pa.ArrowInvalid, ValueError, KeyError, TypeError):
+        return None  # not there, or not readable: it is made again
+    return table if fresh(place, watched) else None
+
+
+def _write(table: pa.Table, kept: Path) -> None:
+    import contextlib
+
+    import pyarrow as pa
+
+    # A cache that cannot be written only costs time: the folder is listed again next time.
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial_file = kept.with_suffix(f".{os.getpid()}")
+        with pa.OSFile(str(partial_file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        partial_file.replace(kept)
+
+
+# -- what load.py asks -------------------------------------------------------------------------------------------------
+
+
+def describe_split(
+    layout: Layout, card: DatasetCard, split: str, targets: tuple[str, ...], limit: Limit, seed: int, root: Path | None
+) -> tuple[int, str]:
+    """How many samples `open_split` gives, and a digest (16 hex) of which: names, bytes of files, annotations."""
+    table, _, kept = index_of(layout, card, split, root)
+    known = kept.with_name(f"{kept.stem}-{digest([targets, limit, seed, _stamp(kept)])}.json")
+    try:
+        count, found = json.loads(known.read_text())
+        return int(count), str(found)
+    except (OSError, ValueError, TypeError):
+        pass
+    rows = _selected(table, card, split, targets, limit, seed)
+    names = [n for t in ("image", *targets) for n in (f"{t}_bytes", t) if n in table.column_names]
+    # A file counts by its size, not by where it lies.
+    names = ["key", *(n for n in names if f"{n}_bytes" not in table.column_names)]
+    columns = table.select(names).take(rows).to_pydict()
+    result = len(rows), digest([card.name, card.version, columns])
+    if kept.is_file():
+        known.write_text(json.dumps(result))
+    return result
+
+
+def _stamp(kept: Path) -> int:
+    return kept.stat().st_mtime_ns if kept.is_file() else 0
+
+
+def open_split(
+    layout: Layout, card: DatasetCard, split: str, targets: tuple[str, ...], limit: Limit, seed: int, root: Path | None
+) -> datasets.Dataset:
+    """The samples of a split that have all targets, decoded on access; the index stays on disk."""
+    import datasets
+
+    table, place, kept = index_of(layout, card, split, root)
+    rows = _selected(table, card, split, targets, limit, seed)
+    whole = datasets.Dataset.from_file(str(kept)) if kept.is_file() else datasets.Dataset(table)
+    extra = [n for n in whole.column_names if n.rpartition("_")[0] in targets and not n.endswith("_bytes")]
+    kept_columns = list(dict.fromkeys(["key", "image", *targets, *extra]))
+    part = whole.select_columns(kept_columns)
+    if len(rows) < len(whole):
+        part = part.select(rows)
+    return part.with_transform(partial(decode, layout=layout, card=card, place=place))
+
+
+def label_classes(layout: Layout, card: DatasetCard, split: str, root: Path | None) -> tuple[str, ...]:
+    """Names of the classes as the data themselves have them, by label."""
+    table, _, _ = index_of(layout, card, split, root)
+    return tuple(json.loads(table.schema.metadata[b"label_classes"]))
+
+
+def _selected(
+    table: pa.Table, card: DatasetCard, split: str, targets: tuple[str, ...], limit: Limit, seed: int
+) -> list[int]:
+    lacking = [t for t in targets if t not in table.column_names]
+    if lacking:
+        raise UnavailableError(f"{card.name}: split {split!r} has no {', '.join(lacking)}", "choose another split")
+    keep = np.ones(len(table), bool)
+    for target in targets:
+        keep &= ~np.asarray(table[target].is_null())
+    rows = np.flatnonzero(keep).tolist()
+    if not rows:
+        raise UnavailableError(
+            f"{card.name}: no image of split {split!r} has {' and '.join(targets)}", "see `data verify`"
+        )
+    if limit is None:
+        return [int(r) for r in rows]
+    keys = table["key"].take(rows).to_pylist()
+    groups = table["label"].take(rows).to_pylist() if "label" in table.column_names else None
+    return [int(rows[i]) for i in chosen(keys, groups, limit, seed)]
+
+
+def decode(batch: dict[str, list[Any]], layout: Layout, card: DatasetCard, place: Path) -> dict[str, list[Any]]:
+    """Paths and lists of a batch -> arrays, for the columns that are there."""
+    out: dict[str, list[Any]] = dict(batch)
+    if "image" in batch:
+        out["image"] = [_decoded(layout.image, place, p, card) for p in batch["image"]]
+    for name, read in layout.readers.items():
+        if name in batch:
+            out[name] = [_decoded(read, place, p, card) for p in batch[name]]
+    for name in MAPS:
+        if name in batch and "image" in batch and name in layout.readers:
+            for image, values, path in zip(out["image"], out[name], batch[name], strict=True):
+                require_same_shape(image, values, str(place / path.partition("#")[0]))
+    if "boxes" in batch:
+        out["boxes"] = [np.asarray(b, np.float32).reshape(-1, 4) for b in batch["boxes"]]
+    if layout.finish is None or "image" not in batch:
+        return out
+    samples = [layout.finish(dict(zip(out, values, strict=True)), card) for values in zip(*out.values(), strict=True)]
+    return {name: [sample[name] for sample in samples] for name in out}
+
+
+def _decoded(read: Reader, place: Path, file: str | None, card: DatasetCard) -> Any:
+    if file is None:
+        return None
+    path, _, fragment = file.partition("#")
+    return read(place / path, fragment, card)
+
+
+def require_split(card: DatasetCard, split: str, targets: tuple[str, ...]) -> str:
+    """The split of the release that `split` means. Raises UsageError where there is none."""
+    for role in (*(f"{split}:{t}" for t in targets), split):
+        if role in card.roles:
+            return card.roles[role]
+    if split in card.splits:
+        return split
+    message, remedy = f"dataset {card.name!r} has no split {split!r}", f"it has {', '.join(card.splits) or 'none'}"
+    if card.release is not None and split in ("train", "val"):  # asked for by a task, not by a person
+        raise UnavailableError(message, remedy)
+    raise UsageError(message, remedy)

@@ -1,0 +1,88 @@
+"""PASCAL VOC 2007 and 2012 (Everingham et al. 2010): boxes, segmentation, and the classes present.
+
+    JPEGImages/*.jpg  Annotations/*.xml  ImageSets/{Main,Segmentation}/*.txt  SegmentationClass/*.png
+    SegmentationClassAug/*.png with ImageSets/Segmentation/trainaug.txt: train and SBD together
+
+Boxes count pixels from 1: as in LOST, 1 is taken from xmin and ymin, so that x1 y1 are exclusive. Difficult and truncated
+boxes are there, and marked in `boxes_hard`. Masks are read as indices; where a copy holds the palette's colours, these
+are mapped back. Void borders are 255.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+
+from vitbench.catalogue.cards import DatasetCard
+from vitbench.catalogue.release import class_names, palette
+from vitbench.data.images import Bytes, opened, read_mask
+from vitbench.data.layout import Layout, Rows
+from vitbench.data.tree import Tree
+from vitbench.errors import DataError, UnavailableError
+
+MASK_FOLDERS = {"train": "SegmentationClass", "val": "SegmentationClass", "trainaug": "SegmentationClassAug"}
+
+
+def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
+    """Segmentation splits with masks, all others with the boxes of every image."""
+    rows = Rows()
+    if split in MASK_FOLDERS and "segmentation" in card.targets:
+        for name in tree.lines(f"ImageSets/Segmentation/{split}.txt"):
+            rows.add(name, f"JPEGImages/{name}.jpg", segmentation=f"{MASK_FOLDERS[split]}/{name}.png")
+        return rows
+    for line in tree.lines(f"ImageSets/Main/{split}.txt"):
+        name = line.split()[0]
+        boxes, hard, classes = _boxes(tree, f"Annotations/{name}.xml")
+        rows.add(name, f"JPEGImages/{name}.jpg", boxes=boxes, boxes_hard=hard, boxes_class=classes)
+    return rows
+
+
+def index_presence(tree: Tree, card: DatasetCard, split: str) -> Rows:
+    """Classes present in each image; those seen only in difficult objects are in `labels_unsure`."""
+    names = class_names("voc")[1:]
+    marks: dict[str, tuple[list[int], list[int]]] = {}
+    for i, name in enumerate(names):
+        for line in tree.lines(f"ImageSets/Main/{name}_{split}.txt"):
+            key, mark = line.split()
+            sure, unsure = marks.setdefault(key, ([], []))
+            (sure if mark == "1" else unsure if mark == "0" else []).append(i)
+    rows = Rows(names)
+    for key in sorted(marks):
+        rows.add(key, f"JPEGImages/{key}.jpg", labels=marks[key][0], labels_unsure=marks[key][1])
+    return rows
+
+
+def _boxes(tree: Tree, path: str) -> tuple[list[list[float]], list[bool], list[int]]:
+    try:
+        objects = ET.fromstring(tree.text(path)).findall("object")
+        boxes, hard, classes = [], [], []
+        for item in objects:
+            box = item.find("bndbox")
+            assert box is not None
+            x0, y0, x1, y1 = (float(box.findtext(n, "")) for n in ("xmin", "ymin", "xmax", "ymax"))
+            boxes.append([x0 - 1, y0 - 1, x1, y1])
+            hard.append(item.findtext("difficult") == "1" or item.findtext("truncated") == "1")
+            classes.append(class_names("voc").index(item.findtext("name", "")) - 1)
+    except (ET.ParseError, ValueError, AssertionError) as error:
+        raise UnavailableError(f"{tree.root / path} is not a VOC annotation: {error}", "unpack it again") from error
+    return boxes, hard, classes
+
+
+def read_indices(path: Path, fragment: str, card: DatasetCard) -> Bytes:
+    """uint8 h w: indices of a palette image, or those whose VOC colours an RGB copy holds."""
+    with opened(path) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            return read_mask(path)
+        colours = np.asarray(image.convert("RGB"), np.int64) @ (65536, 256, 1)
+    table = np.asarray(palette("voc"), np.int64) @ (65536, 256, 1)
+    order = np.argsort(table)
+    found = order[np.searchsorted(table[order], colours).clip(max=len(order) - 1)]
+    if not np.array_equal(table[found], colours):
+        raise DataError(f"mask {path} holds colours that are not of VOC's palette", "use the released index masks")
+    return np.asarray(found, np.uint8)
+
+
+DETECTION_AND_SEGMENTATION = Layout(index, {"segmentation": read_indices})
+PRESENCE = Layout(index_presence)
