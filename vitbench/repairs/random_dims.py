@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vitbench.catalogue.repairs import RANDOM_DIMS, RandomDimsParams
 from vitbench.repairs.base import Repair, State
-from vitbench.repairs.channels import count_of, kept_without
+from vitbench.repairs.channels import count_of, without_channels
 from vitbench.tokens.types import Tokens
 
 
@@ -20,4 +20,4 @@ class RandomDims(Repair[RandomDimsParams]):
         channels = x.shape[-1]
         m = count_of(self.params.m, channels, self.card.name)
         order = torch.randperm(channels, generator=torch.Generator().manual_seed(self.params.seed))
-        return x[..., kept_without(order[:m], channels).to(x.device)]
+        return without_channels(x, order[:m])

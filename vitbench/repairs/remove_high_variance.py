@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitbench.catalogue.repairs import REMOVE_HIGH_VARIANCE, RemoveHighVarianceParams
 from vitbench.repairs.base import FitContext, Repair, State
-from vitbench.repairs.channels import count_of, kept_without
+from vitbench.repairs.channels import count_of, without_channels
 from vitbench.repairs.moments import moments, require_images
 from vitbench.tokens.types import Tokens
 
@@ -27,4 +27,4 @@ class RemoveHighVariance(Repair[RemoveHighVarianceParams]):
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
         m = count_of(self.params.m, x.shape[-1], self.card.name)
-        return x[..., kept_without(state["order"][:m], x.shape[-1]).to(x.device)]
+        return without_channels(x, state["order"][:m])

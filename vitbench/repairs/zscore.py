@@ -23,4 +23,4 @@ class ZScore(Repair[NoParams]):
         return {"mean": found.mean.float(), "sd": found.variance.sqrt().float()}
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
-        return (x - state["mean"].to(x)) / (state["sd"].to(x) + FLOOR)
+        return (x - state["mean"].to(x)).div_(state["sd"].to(x) + FLOOR)
