@@ -114,7 +114,7 @@ def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -
     if expected and len(rows) != expected:
         raise UnavailableError(
             f"{card.name}: {place} holds {len(rows):,} of {expected:,} images of split {split!r}",
-            "the archive is half unpacked, or another one; --limit measures on fewer",
+            "the archive is half unpacked, or another one",
         )
     meta = {b"watched": json.dumps(tree.watched).encode(), b"label_classes": json.dumps(rows.label_classes).encode()}
     table = pa.table(rows.columns).replace_schema_metadata(meta)

@@ -68,7 +68,7 @@ class Scene:
 def render(seed: int, index: int, size: int = 192, style: int = 0) -> Scene:
     """Scene `index` of `seed`, painted in `style`, at size x size pixels."""
     layout = sample_layout(seed, index)
-    return _finish(paint_scene(layout, sample_style(seed, index, style, layout), size), layout)
+    return finish(paint_scene(layout, sample_style(seed, index, style, layout), size), layout)
 
 
 def render_clip(seed: int, index: int, frames: int = 8, size: int = 192, style: int = 0) -> list[Scene]:
@@ -85,10 +85,10 @@ def render_clip(seed: int, index: int, frames: int = 8, size: int = 192, style: 
     clip = []
     for frame, (canvas, layout) in enumerate(zip(canvases, layouts, strict=True)):
         if frame + 1 == frames:
-            clip.append(_finish(canvas, layout))
+            clip.append(finish(canvas, layout))
         else:
             motion = _correspond(canvas.surface, layout, canvases[frame + 1].surface, layouts[frame + 1])
-            clip.append(_finish(canvas, layout, *motion))
+            clip.append(finish(canvas, layout, *motion))
     return clip
 
 
@@ -118,9 +118,10 @@ def load(split: str, limit: int | None = None, size: int = 192, style: int = 0) 
 # -- targets -------------------------------------------------------------------------------------------------------
 
 
-def _finish(
+def finish(
     canvas: Canvas, layout: Layout, flow: Floats | None = None, flow_valid: npt.NDArray[np.bool_] | None = None
 ) -> Scene:
+    """A painted layout as a picture with its targets."""
     surface = canvas.surface
     instances = np.where(surface >= FIRST_SOLID, surface - (FIRST_SOLID - 1), 0).astype(np.uint8)
     classes = [len(SHAPES) + relief for relief in layout.reliefs] + [solid.shape for solid in layout.solids]
@@ -178,7 +179,7 @@ def _correspond(
     to_x, to_y = np.empty(surface.shape, np.float32), np.empty(surface.shape, np.float32)
     for number in np.unique(surface):
         mask = surface == number
-        to_x[mask], to_y[mask] = _follow(int(number), x[mask], y[mask], layout, next_layout)
+        to_x[mask], to_y[mask] = follow(int(number), x[mask], y[mask], layout, next_layout)
     columns, rows = np.floor(to_x * size).astype(int), np.floor(to_y * size).astype(int)
     inside = (columns >= 0) & (columns < size) & (rows >= 0) & (rows < size)
     seen = next_surface[np.clip(rows, 0, size - 1), np.clip(columns, 0, size - 1)]
@@ -187,8 +188,8 @@ def _correspond(
     return flow, valid
 
 
-def _follow(surface: int, x: Floats, y: Floats, layout: Layout, after: Layout) -> tuple[Floats, Floats]:
-    """Image position, in the next frame, of points on one surface."""
+def follow(surface: int, x: Floats, y: Floats, layout: Layout, after: Layout) -> tuple[Floats, Floats]:
+    """Image position (image sides), in another frame, of points on one surface."""
     if surface >= FIRST_SOLID:
         solid = surface - FIRST_SOLID
         u, v = to_local(locate(layout.camera, layout.solids[solid]), x, y)

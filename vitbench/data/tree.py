@@ -27,7 +27,8 @@ class Tree:
         """Names of the files in a folder, sorted, with their sizes in bytes; hidden ones are left out."""
         self._list(folder)
         found = self._files[folder]
-        return {n: size for n, size in found.items() if n.lower().endswith(suffixes)} if suffixes else found
+        lower = tuple(s.lower() for s in suffixes)
+        return {n: size for n, size in found.items() if n.lower().endswith(lower)} if suffixes else found
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder, sorted."""

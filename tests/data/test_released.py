@@ -1,0 +1,107 @@
+"""Every released data set, in miniature: what is loaded is what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import layouts
+from vitbench.catalogue import DATASETS
+from vitbench.catalogue.dataset_cards import RELEASED
+from vitbench.catalogue.release import class_names
+from vitbench.data.load import describe_dataset, describe_split, load
+from vitbench.data.scenes import Scene
+from vitbench.errors import UnavailableError
+
+NAMES = [card.name for card in RELEASED]
+OBJECT_MASKS = ("ecssd", "duts_te", "dut_omron", "imagenet_segmentation", "davis2016")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("VITBENCH_DATA", raising=False)
+
+
+def expected_mask(name: str, scene: Scene) -> Any:
+    if name in OBJECT_MASKS:
+        return (scene.instances > 0).astype(np.uint8)
+    return scene.instances if name == "davis2017" else scene.segmentation
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_loaded_is_what_was_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mini = layouts.install(name, tmp_path, monkeypatch)
+    card = describe_dataset(name, tmp_path)
+    for split, count in mini.splits.items():
+        samples = load(name, split if split not in card.roles else _role(card, split), root=tmp_path)
+        if split in card.roles:
+            continue
+        assert len(samples) == count, split
+        _check_targets(name, card, split, mini, tmp_path)
+
+
+def _role(card: Any, split: str) -> str:
+    return next((role for role, of in card.roles.items() if of == split), split)
+
+
+def _check_targets(name: str, card: Any, split: str, mini: layouts.Miniature, root: Path) -> None:
+    for target in card.targets:
+        try:
+            samples = load(name, split, targets=(target,), root=root)
+        except UnavailableError:
+            continue  # this split has other targets
+        for sample in samples:
+            if sample["key"] not in mini.scenes:
+                assert name in ("eurosat", "resisc45", "caltech101")
+                continue
+            scene = mini.scenes[sample["key"]]
+            assert sample["image"].dtype == np.uint8
+            assert sample["image"].ndim == 3
+            if name not in ("cifar10", "cifar100", "kitti_eigen", "roxford5k", "rparis6k"):
+                assert sample["image"].shape == (layouts.SIZE, layouts.SIZE, 3)
+                assert np.abs(sample["image"].astype(int) - scene.image).mean() < 8  # JPEG
+            if target == "segmentation":
+                np.testing.assert_array_equal(sample["segmentation"], expected_mask(name, scene))
+            if target == "depth" and name != "kitti_eigen":
+                np.testing.assert_allclose(sample["depth"], scene.depth, atol=6e-4)
+            if target == "boxes":
+                np.testing.assert_allclose(sample["boxes"], scene.boxes, atol=1e-3)
+            if target == "label":
+                assert 0 <= sample["label"] < max(len(card.label_classes), 3)
+
+
+def test_every_card_has_a_miniature_and_says_how_to_obtain_it() -> None:
+    from tests.layout_lists import WRITERS
+
+    assert {*layouts.WRITERS, *WRITERS} == set(NAMES)
+    for card in RELEASED:
+        assert card.release is not None
+        assert card.release.obtain
+        assert card.source is not None, card.name
+        assert DATASETS.load(card.name).index
+
+
+@pytest.mark.parametrize("card", RELEASED, ids=NAMES)
+def test_lists_of_class_names_are_there_and_long_enough(card: Any) -> None:
+    expected = {"ade20k": 150, "cityscapes": 19, "voc2012": 21, "pascal_context": 60, "pascal_context59": 59, "coco_stuff": 15,
+                "coco_things": 12, "camvid": 11, "cifar100": 100, "dtd": 47, "spair71k": 18}  # fmt: skip
+    for file in filter(None, (card.class_file, card.label_file)):
+        names = class_names(file)
+        assert len(set(names)) == len(names)
+        assert len(names) == expected.get(card.name, len(names))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_there_is_a_status_with_the_instruction(name: str, tmp_path: Path) -> None:
+    release = DATASETS.get(name).release
+    assert release is not None
+    with pytest.raises(UnavailableError) as missing:
+        describe_split(name, "val", targets=DATASETS.get(name).targets[:1], root=tmp_path)
+    assert release.folder in str(missing.value)
+    assert release.obtain in str(missing.value)
+    with pytest.raises(UnavailableError, match="no data root"):
+        describe_split(name, "val", targets=DATASETS.get(name).targets[:1])
