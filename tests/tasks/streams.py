@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitbench.catalogue.cards import DatasetCard
+from vitbench.catalogue.cards import DatasetCard, TaskCard
+from vitbench.catalogue.resolve import TaskRef
 from vitbench.catalogue.tasks.discovery import SweptSettings
 from vitbench.tasks.base import Batch, TaskContext
 from vitbench.tasks.memory import MemoryStream
@@ -16,6 +18,19 @@ from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import Tokens
 
 SWEPT = SweptSettings().fields()
+
+
+# What makes a protocol cheap enough for made-up scenes; everything else is as frozen.
+LIGHT: dict[str, dict[str, Any]] = {
+    "linear_segmentation@leopart": {"epochs": 12, "drop_epoch": 10, "batch": 4, "learning_rate": 0.1},
+    "cluster_segmentation@leopart_over": {"clusters": 40},
+}
+
+
+def light(card: TaskCard, protocol: str) -> TaskRef:
+    """A protocol as the tests run it."""
+    chosen = card.protocol(protocol)
+    return TaskRef(card, chosen, replace(chosen.settings, **LIGHT.get(f"{card.name}@{protocol}", {})))
 
 
 def whole(hw: tuple[int, int], patch_px: int) -> Placement:

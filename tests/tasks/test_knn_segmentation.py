@@ -11,7 +11,8 @@ import torch
 from vitbench.catalogue.tasks.segmentation import HummingbirdSettings
 from vitbench.errors import DataError
 from vitbench.metrics import measures
-from vitbench.tasks.knn_segmentation import KnnSegmentation, matched_classes, rare_first
+from vitbench.metrics.matching import matched_classes
+from vitbench.tasks.knn_segmentation import KnnSegmentation, rare_first
 from vitbench.tasks.memory import MemoryStream
 
 from .streams import batch, context, scenes_stream

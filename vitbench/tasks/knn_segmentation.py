@@ -5,7 +5,6 @@ Follows open-hummingbird-eval in what it stores, samples and scores; its quirks 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,19 +12,19 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, HummingbirdSettings
 from vitbench.errors import DataError
 from vitbench.heads.knn import Neighbours, attention_vote, unit
+from vitbench.metrics.matching import matched_classes
 from vitbench.metrics.segmentation import class_counts
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Batch, Task, TaskContext, TokenStream
 from vitbench.tasks.patch_labels import batch_soft_labels, class_count, object_classes, placed_labels
 from vitbench.tasks.segmentation_rows import image_confusion, token_stats
-from vitbench.tasks.units import UnitRows
+from vitbench.tasks.units import UnitRows, image_rng
 
 _QUERIES = 4096  # neighbours' labels gathered at once
 
@@ -59,10 +58,6 @@ def rare_first(labels: npt.NDArray[np.floating], count: int, rng: np.random.Gene
     return np.sort(np.argsort(score, kind="stable")[:count])
 
 
-def _rng(seed: int, key: str) -> np.random.Generator:
-    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")])
-
-
 class KnnSegmentation(Task[HummingbirdSettings]):
     """Memory of train tokens with soft labels; every test token takes the attention-weighted labels of its neighbours."""
 
@@ -82,7 +77,7 @@ class KnnSegmentation(Task[HummingbirdSettings]):
                 kept = np.flatnonzero(share[i].ravel() > 0)
                 cell_labels = soft[i].reshape(-1, n_classes)[kept]
                 if per_image:
-                    chosen = rare_first(cell_labels, per_image, _rng(context.seed, key))
+                    chosen = rare_first(cell_labels, per_image, image_rng(context.seed, key))
                     kept, cell_labels = kept[chosen], cell_labels[chosen]
                 tokens.append(x[i].flatten(0, 1)[torch.from_numpy(kept).to(x.device)])
                 labels.append(torch.from_numpy(cell_labels).to(x.device))
@@ -128,17 +123,6 @@ class KnnSegmentation(Task[HummingbirdSettings]):
 
     def flags(self, head: Memory, rows: Rows) -> Mapping[str, Any]:
         return {"memory_tokens": len(head.neighbours)}
-
-
-def matched_classes(matrix: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Hungarian matching of predicted to true classes by IoU, on the confusion of the whole split: true class of each."""
-    intersection = matrix.astype(np.float64)
-    union = matrix.sum(0)[None] + matrix.sum(1)[:, None] - intersection
-    iou = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
-    truth, predicted = linear_sum_assignment(-iou)
-    out = np.zeros(len(matrix), np.int64)
-    out[predicted] = truth
-    return out
 
 
 def _as_the_reference_scores(rows: Rows, matrices: list[npt.NDArray[np.int64]]) -> Rows:

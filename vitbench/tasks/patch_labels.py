@@ -93,3 +93,37 @@ def mean_log_depth(view: npt.NDArray[np.floating], patch_px: int, low: float, hi
 def object_classes(context: TaskContext) -> list[int]:
     """Indices of the classes that are objects, as a constant for rows."""
     return [int(c) for c in context.dataset.object_classes]
+
+
+def majority_labels(
+    view: npt.NDArray[np.integer], patch_px: int, n_classes: int, ignore_index: int
+) -> npt.NDArray[np.int64]:
+    """Most frequent label of every cell (h w), void counted as a label and given as -1; ties go to the lowest class."""
+    soft, share = soft_labels(view, patch_px, n_classes, ignore_index)
+    counts = np.rint(np.concatenate([soft * share[..., None], 1 - share[..., None]], axis=-1) * patch_px**2)
+    best = counts.argmax(-1)
+    return np.where(best == n_classes, -1, best)
+
+
+def batch_majority(batch: Batch, n_classes: int, ignore_index: int) -> npt.NDArray[np.int64]:
+    """`majority_labels` of every image of a batch: b h w."""
+    return np.stack(
+        [
+            majority_labels(
+                named_view(batch, i, n_classes, ignore_index), batch.tokens.geometry.patch_px, n_classes, ignore_index
+            )
+            for i in range(len(batch.targets))
+        ]
+    )
+
+
+def named_view(batch: Batch, i: int, n_classes: int, ignore_index: int) -> npt.NDArray[np.integer]:
+    """The labels of image i as the view sees them. Raises DataError, naming the image, for a label outside 0..k-1."""
+    view = placed_labels(batch.tokens.geometry, i, batch.targets[i]["segmentation"], ignore_index)
+    largest = largest_label(view, ignore_index)
+    if largest >= n_classes or int(view.min(initial=0)) < 0:
+        raise DataError(
+            f"image {batch.tokens.keys[i]!r}: label {largest} is outside the {n_classes} classes",
+            "name all classes of the data set",
+        )
+    return view

@@ -15,14 +15,24 @@ Ints = npt.NDArray[np.integer]
 
 
 def image_confusion(
-    key: str, predicted: Ints, label: Ints, n_classes: int, context: TaskContext
+    key: str, predicted: Ints, label: Ints, n_classes: int, context: TaskContext, extra: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Confusion of one image over `n_classes`, or more where an undeclared class turns up. Errors name the image."""
-    ignore = context.dataset.ignore_index
+    """Confusion of one image over `n_classes`, or more where an undeclared class turns up. Errors name the image.
+
+    `extra`: further classes at the end that can be predicted and are never true.
+    """
+    ignore, known = context.dataset.ignore_index, n_classes
     if not context.dataset.classes:
         n_classes = max(n_classes, largest_label(label, ignore) + 1)
+    if extra:
+        predicted = np.where(predicted >= known, predicted + (n_classes - known), predicted)
     try:
-        return confusion(predicted, label, n_classes, ignore)
+        if extra and largest_label(label, ignore) >= n_classes:
+            raise DataError(
+                f"label {largest_label(label, ignore)} is outside the {n_classes} classes",
+                "name all classes of the data set",
+            )
+        return confusion(predicted, label, n_classes + extra, ignore)
     except DataError as error:
         raise DataError(f"image {key!r}: {error}") from error
 
@@ -45,3 +55,8 @@ def image_stats(
     """All statistics of image i: predicted and true classes of the same pixels, and the scores of its tokens (h w k)."""
     matrix = image_confusion(batch.tokens.keys[i], predicted, label, scores.shape[-1], context)
     return {**class_counts(matrix), **token_stats(batch, i, scores, context)}
+
+
+def constant_cells(classes: Tensor, patch_px: int) -> npt.NDArray[np.int64]:
+    """Classes of cells (h w) as classes of the view's pixels (h*p w*p)."""
+    return classes.cpu().numpy().astype(np.int64).repeat(patch_px, 0).repeat(patch_px, 1)

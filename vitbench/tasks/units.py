@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,11 @@ from vitbench.records.rows import Rows
 def group_of(key: str) -> str:
     """What the bootstrap resamples: the image that a sample is of (windows are `image#0`, `image#1`)."""
     return key.partition("#")[0]
+
+
+def image_rng(seed: int, key: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and the sample's id, never on order or batches."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")])
 
 
 class UnitRows:

@@ -5,6 +5,7 @@ Where the view is the image itself this equals `interpolate(..., mode="bilinear"
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,11 +61,18 @@ class LabelSampler:
 
     def classes(self, grid: Tensor) -> npt.NDArray[np.int64]:
         """Index of the largest of k values at every pixel: grid h w k -> rows cols. In strips, for large images and many k."""
-        k = grid.shape[2]
-        step = max(_VALUES // max(k * len(self._across), 1), 1)
+        return self.strips(grid, lambda values: values.max(0).indices)
+
+    def strips(self, grid: Tensor, classify: Callable[[Tensor], Tensor]) -> npt.NDArray[np.int64]:
+        """`classify` (k rows cols -> rows cols) on upsampled values, a few rows at a time: grid h w k -> rows cols."""
+        step = max(_VALUES // max(grid.shape[2] * len(self._across), 1), 1)
         planes = grid.permute(2, 0, 1)
         strips = [
-            ((self._down[r : r + step] @ planes) @ self._across.T).max(0).indices
+            classify((self._down[r : r + step] @ planes) @ self._across.T)
             for r in range(0, max(len(self._down), 1), step)
         ]
         return np.asarray(torch.cat(strips).cpu().numpy(), np.int64)
+
+    def carried_down(self, planes: Tensor) -> Tensor:
+        """The transpose of upsampling: k rows cols -> k h w, every pixel's value spread over the cells it is sampled from."""
+        return (self._down.T @ planes) @ self._across

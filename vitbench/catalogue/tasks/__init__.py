@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.tasks.classification import KNN_CLASSIFICATION, LINEAR_CLASSIFICATION
+from vitbench.catalogue.tasks.clusters import CLUSTER_SEGMENTATION
 from vitbench.catalogue.tasks.depth import DEPTH
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
@@ -12,6 +13,7 @@ from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGME
 TASK_CARDS: tuple[TaskCard, ...] = (
     LINEAR_SEGMENTATION,
     KNN_SEGMENTATION,
+    CLUSTER_SEGMENTATION,
     DEPTH,
     OBJECT_DISCOVERY,
     KNN_CLASSIFICATION,

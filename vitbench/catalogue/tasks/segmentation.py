@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
+from vitbench.catalogue.tasks.segmentation_knn import CAPI_KNN_PROTOCOL, CENTROID_KNN_PROTOCOL, LOCAL_KNN_PROTOCOL
+from vitbench.catalogue.tasks.segmentation_linear import CAPI_LINEAR_PROTOCOL, LEOPART_LINEAR_PROTOCOL, LOGREG_PROTOCOL
 from vitbench.catalogue.tasks.settings import RidgeSettings, setting
 
 
@@ -53,6 +55,9 @@ LINEAR_SEGMENTATION = TaskCard(
             "instead of pixel cross-entropy, no augmentation, one square view instead of a sliding window. Lower by design; "
             "never to be compared with `lin.` numbers. Logits go from the grid to label pixels in one bilinear step.",
         ),
+        LOGREG_PROTOCOL,
+        CAPI_LINEAR_PROTOCOL,
+        LEOPART_LINEAR_PROTOCOL,
     ),
 )
 
@@ -80,5 +85,8 @@ KNN_SEGMENTATION = TaskCard(
             "of the reference's mistyped std; float32; exact search. Void pixels are left out of memory unless `compat`. "
             "At least one token per train image is kept, whatever the memory size.",
         ),
+        CAPI_KNN_PROTOCOL,
+        LOCAL_KNN_PROTOCOL,
+        CENTROID_KNN_PROTOCOL,
     ),
 )

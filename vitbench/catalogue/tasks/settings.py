@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from vitbench.catalogue.cards import TaskSettings
+from vitbench.errors import UsageError
+
+T = TypeVar("T")
 
 _SHARED = {
     "field": "token field that is read",
@@ -44,3 +47,11 @@ class OutlierSettings(TaskSettings):
 
     k_mad: float = setting(10.0, "an outlier has a norm above median + k_mad x MAD of the reference norms")
     block: int = setting(-1, "block after which norms are taken (negative counts from the end)")
+
+
+def several(text: str, kind: type[T]) -> list[T]:
+    """Values joined by `/` in a setting: `1/3/10` -> [1, 3, 10]. Raises UsageError for what is not of the kind."""
+    try:
+        return [kind(part) for part in text.split("/")]  # type: ignore[call-arg]
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of {kind.__name__}", "join values by /, as in 1/3/10") from None

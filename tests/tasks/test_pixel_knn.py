@@ -1,0 +1,154 @@
+"""k-NN that copies pixels, against CAPI's own output and a slow restatement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vitbench.catalogue.tasks.segmentation_knn import CapiKnnSettings
+from vitbench.errors import UsageError
+from vitbench.metrics import measures
+from vitbench.tasks.memory import MemoryStream
+from vitbench.tasks.pixel_knn import CellMemory, PixelKnnSegmentation, pixel_votes
+from vitbench.tasks.token_rows import ChannelScale
+
+from .streams import batch, context, scenes_stream
+
+
+def value(rows, name):
+    return float(next(m for m in measures("segmentation") if m.name == name).value(rows.sums(), rows.info))
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path):
+    return np.load(shared / "golden" / "capi_knn_seg.npz")
+
+
+def stream(golden, split):
+    tokens = torch.from_numpy(golden[f"{split}_feats_int8"].astype(np.float32) * golden["feat_scale"])
+    targets = [{"image_hw": (224, 224), "segmentation": mask} for mask in golden[f"{split}_masks"]]
+    return MemoryStream([batch({"patch": tokens.reshape(-1, 14, 14, 192)}, targets, 16, split)], split)
+
+
+def classes(golden):
+    labels = np.concatenate([golden["train_masks"].ravel(), golden["test_masks"].ravel()])
+    return int(labels[labels != 255].max()) + 1
+
+
+def test_the_scaler_is_that_of_the_reference(golden):
+    scale = ChannelScale.fit(stream(golden, "train"), "patch")
+    np.testing.assert_allclose(scale.mean, golden["scaler_mean"], atol=1e-4)
+    np.testing.assert_allclose(scale.scale, golden["scaler_scale"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["std_k10_cosine", "raw_k3_L2"])
+def test_pixels_miou_and_accuracy_equal_the_reference(golden, case):
+    if f"{case}__pred" not in golden.files:
+        pytest.skip(f"case {case} is not in this copy of the golden values")
+    how, k, distance = case.split("_")
+    settings = CapiKnnSettings(ks=k[1:], distances=distance.lower(), standardise=how == "std", compat=True)
+    task, n = PixelKnnSegmentation(settings), classes(golden)
+    head = task.fit(stream(golden, "train"), context(n))
+    test = stream(golden, "test")
+    queries = test.batches[0].tokens["patch"].flatten(0, 2)
+    near = head.memory.nearest(head.scale(queries) if head.scale else queries, head.k)
+    predicted = pixel_votes(head.memory.pixels[near], n + 1).argmax(-1)
+    expected = golden[f"{case}__pred"].astype(int)
+    same = predicted == np.where(expected == 255, n, expected)
+    assert same.mean() > 0.9999  # neighbours at equal distance may come in another order
+    miou, accuracy = golden[f"{case}__miou_acc"]
+    rows = task.measure(head, test, context(n))
+    assert value(rows, "mIoU") == pytest.approx(100 * miou, abs=0.02)
+    assert value(rows, "aAcc") == pytest.approx(100 * accuracy, abs=0.01)
+
+
+def test_void_is_no_class_of_its_own_unless_the_reference_is_reproduced(golden):
+    task = PixelKnnSegmentation(CapiKnnSettings(ks="10", distances="cosine"))
+    n = classes(golden)
+    rows = task.measure(task.fit(stream(golden, "train"), context(n)), stream(golden, "test"), context(n))
+    assert value(rows, "mIoU") == pytest.approx(38.4, abs=0.05)
+    assert rows.stats["tp"].shape[1] == n
+
+
+@pytest.mark.parametrize("distance", ["cosine", "l2"])
+def test_equals_a_slow_restatement(distance):
+    train, val = scenes_stream(5, "train", 0), scenes_stream(2, "val", 1)
+    task = PixelKnnSegmentation(CapiKnnSettings(ks="3", distances=distance, standardise=False))
+    head = task.fit(train, context(6))
+    tokens, pixels = [], []
+    for part in train:
+        for x, target in zip(part.tokens["patch"].numpy(), part.targets, strict=True):
+            for r in range(8):
+                for c in range(10):
+                    cell = target["segmentation"][4 * r : 4 * r + 4, 4 * c : 4 * c + 4].ravel()
+                    counts = np.bincount(np.where(cell == 255, 6, cell), minlength=7)
+                    if counts.argmax() != 6:
+                        tokens.append(x[r, c])
+                        pixels.append(np.where(cell == 255, 6, cell))
+    tokens, pixels = np.array(tokens), np.array(pixels)
+    assert len(head.memory) == len(tokens)
+    truth, found = np.zeros(6), np.zeros(6)
+    for part in val:
+        for x, target in zip(part.tokens["patch"].numpy(), part.targets, strict=True):
+            for r in range(8):
+                for c in range(10):
+                    q = x[r, c]
+                    cosine = tokens @ q / np.linalg.norm(tokens, axis=1) / np.linalg.norm(q)
+                    order = np.argsort(-cosine if distance == "cosine" else ((tokens - q) ** 2).sum(1), kind="stable")
+                    winners = [np.bincount(v, minlength=7).argmax() for v in pixels[order[:3]].T]
+                    cell = target["segmentation"][4 * r : 4 * r + 4, 4 * c : 4 * c + 4].ravel()
+                    for true, won in zip(cell, winners, strict=True):
+                        if true != 255:
+                            truth[true] += 1
+                            found[true] += won == true
+    rows = task.measure(head, val, context(6))
+    np.testing.assert_array_equal(rows.stats["tp"].sum(0), found)
+    np.testing.assert_array_equal((rows.stats["tp"] + rows.stats["fn"]).sum(0), truth)
+
+
+def test_ties_go_to_the_smallest_label():
+    assert pixel_votes(np.array([[[2], [1], [2], [1]]]), 4).argmax(-1).tolist() == [[1]]
+
+
+def test_memory_equal_to_query_copies_every_pixel():
+    scenes = scenes_stream(4, "train", 0, noise=1.0)
+    for part in scenes:
+        for target in part.targets:
+            target["segmentation"][target["segmentation"] == 255] = 0
+    task = PixelKnnSegmentation(CapiKnnSettings(ks="1", distances="l2"))
+    assert value(task.measure(task.fit(scenes, context(6)), scenes, context(6)), "mIoU") == 100
+
+
+def test_k_and_distance_are_chosen_on_held_out_train_images():
+    train, val = scenes_stream(24, "train", 0, noise=1.5), scenes_stream(6, "val", 1, noise=1.5)
+    task = PixelKnnSegmentation(CapiKnnSettings())
+    head = task.fit(train, context(6))
+    assert len(head.miou) == 8
+    assert head.miou[head.distance, head.k] == max(head.miou.values())
+    flags = task.flags(head, task.measure(head, val, context(6)))
+    assert flags["k"] == head.k > 1  # noisy tokens want more than one neighbour
+
+
+def test_a_bounded_memory_keeps_as_many_tokens_of_every_image():
+    task = PixelKnnSegmentation(CapiKnnSettings(ks="1", distances="cosine", memory_size=60))
+    head = task.fit(scenes_stream(6, "train", 0), context(6))
+    again = task.fit(scenes_stream(6, "train", 0, batch_size=2), context(6))
+    assert len(head.memory) == 60
+    assert np.array_equal(head.memory.pixels, again.memory.pixels)
+
+
+def test_a_distance_that_is_not_known_is_said():
+    with pytest.raises(UsageError, match="manhattan"):
+        PixelKnnSegmentation(CapiKnnSettings(distances="manhattan")).fit(scenes_stream(2, "train", 0), context(6))
+    with pytest.raises(UsageError, match="not a list of int"):
+        PixelKnnSegmentation(CapiKnnSettings(ks="1,3")).fit(scenes_stream(2, "train", 0), context(6))
+
+
+def test_euclidean_search_finds_the_nearest_even_far_from_the_origin():
+    memory = torch.randn(200, 8, generator=torch.Generator().manual_seed(0)) + 10
+    queries = torch.randn(50, 8, generator=torch.Generator().manual_seed(1)) + 10
+    found = CellMemory(memory, np.zeros((200, 1), np.uint8), "l2").nearest(queries, 1)[:, 0]
+    np.testing.assert_array_equal(found, torch.cdist(queries, memory).argmin(1))
