@@ -34,7 +34,9 @@ def _mount() -> None:
     from vitbench.cli.inspect import inspect
     from vitbench.cli.leaderboard import leaderboard
     from vitbench.cli.listing import list_entries
+    from vitbench.cli.nightly import nightly
     from vitbench.cli.plan import plan
+    from vitbench.cli.report import report
     from vitbench.cli.run import run
     from vitbench.cli.show import show
 
@@ -44,7 +46,9 @@ def _mount() -> None:
     app.command()(show)
     app.command()(leaderboard)
     app.command()(inspect)
+    app.command()(report)
     app.command()(compare)
+    app.command()(nightly)
     app.command()(accept)
     app.command()(check)
     app.command()(doctor)

@@ -12,8 +12,11 @@ import typer
 from vitbench.cli import options as o
 
 if TYPE_CHECKING:
+    from vitbench.choices import Selected
     from vitbench.engine.local import Summary
+    from vitbench.engine.options import RunOptions
     from vitbench.jobs import CellJob, Plan
+    from vitbench.records.index import Loaded
 
 
 def run(
@@ -24,23 +27,39 @@ def run(
     workers: o.Workers = None, cache_budget: o.CacheBudget = None, timeout: o.Timeout = None,
 ) -> None:  # fmt: skip
     """Run what is missing of a selection, and print its leaderboard."""
-    from vitbench.cli.progress import Progress
-    from vitbench.engine.local import run as run_plan
     from vitbench.engine.options import parse_bytes
-    from vitbench.engine.workspace import Workspace
-    from vitbench.plan import make_plan
 
     opts = o.run_options(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
         cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
     )  # fmt: skip
     chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype)
+    plan, summary = carry_out(chosen, opts)
+    _leaderboard(plan, opts.records)
+    report(plan, summary)
+    raise typer.Exit(exit_code(plan, summary, tolerant=all_))
+
+
+def carry_out(chosen: Selected, opts: RunOptions) -> tuple[Plan, Summary]:
+    """Plan a selection and run what is missing of it, with progress."""
+    from vitbench.cli.progress import Progress
+    from vitbench.engine.local import run as run_plan
+    from vitbench.engine.workspace import Workspace
+    from vitbench.plan import make_plan
+
     plan = make_plan(chosen.choices, Workspace(opts, fetch=True), opts.cache_budget)
     with Progress(plan) as progress:
         summary = run_plan(plan, opts, progress)
-    _leaderboard(plan, opts.records)
-    _report(plan, summary)
-    raise typer.Exit(exit_code(plan, summary, tolerant=all_))
+    return plan, summary
+
+
+def own_records(plan: Plan, records: Path) -> Loaded:
+    """The records of a plan's own cells, as far as there are any."""
+    from vitbench.records.index import load
+
+    wanted = {cell.identity for cell in plan.cells}
+    loaded = load(records)
+    return replace(loaded, entries=tuple(e for e in loaded.entries if e.identity in wanted))
 
 
 def exit_code(plan: Plan, summary: Summary, tolerant: bool) -> int:
@@ -57,13 +76,10 @@ def exit_code(plan: Plan, summary: Summary, tolerant: bool) -> int:
 
 def _leaderboard(plan: Plan, records: Path) -> None:
     """The leaderboard of the plan's own cells: whole tables for a few tasks, the overview for many."""
-    from vitbench.records.index import load
     from vitbench.reports.formats import to_text
     from vitbench.reports.leaderboard import build
 
-    wanted = {cell.identity for cell in plan.cells}
-    loaded = load(records)
-    own = replace(loaded, entries=tuple(e for e in loaded.entries if e.identity in wanted))
+    own = own_records(plan, records)
     if any(e.status == "ok" for e in own.entries):
         few = len({(c.slot.task, c.slot.dataset) for c in plan.cells}) <= 2
         print(to_text(build(own), tables=few), end="")
@@ -71,7 +87,8 @@ def _leaderboard(plan: Plan, records: Path) -> None:
             print(f"\nall tables: vitbench leaderboard --records {records}")
 
 
-def _report(plan: Plan, summary: Summary) -> None:
+def report(plan: Plan, summary: Summary) -> None:
+    """What has no number and why, then the counts."""
     bad = [c for c in plan.cells if c.id in summary.outcomes and summary.outcomes[c.id].status != "ok"]
     for cell in bad[:20]:
         outcome = summary.outcomes[cell.id]

@@ -22,8 +22,8 @@ class FileEvidence:
 
     def differing(self, baseline: Entry, candidate: Entry, comparable_only: bool) -> tuple[str, ...]:
         """Dotted names of the components in which two identities differ."""
-        a = _components(self._baseline / baseline.path)
-        b = _components(self._candidate / candidate.path)
+        a = components_of(self._baseline / baseline.path)
+        b = components_of(self._candidate / candidate.path)
         if comparable_only:
             a, b = comparable_part(a), comparable_part(b)
         return tuple(differing(a, b))
@@ -43,7 +43,8 @@ class FileEvidence:
         return not all(np.array_equal(first.stats[k], second.stats[k], equal_nan=True) for k in first.stats)
 
 
-def _components(path: Path) -> Json:
+def components_of(path: Path) -> Json:
+    """The components of the identity of the record in a file. Raises RecordError."""
     try:
         found: Json = document(path.read_bytes(), str(path)).get("components", {})
     except OSError as error:

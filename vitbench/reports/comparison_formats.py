@@ -127,17 +127,20 @@ def to_html(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) ->
     """One self-contained page."""
     from vitbench.reports.documents import render
 
+    title = f"{comparison.candidate} against {comparison.baseline}"
+    return render("comparison.html", title=title, verdict=verdict(comparison, fail_on), **sections(comparison))
+
+
+def sections(comparison: Comparison) -> dict[str, object]:
+    """What the template of a comparison shows: its pairs as texts, by status, and what costs more."""
     groups = [(status, [p for p in comparison.pairs if p.status == status]) for status in STATUSES]
-    return render(
-        "comparison.html",
-        title=f"{comparison.candidate} against {comparison.baseline}",
-        verdict=verdict(comparison, fail_on),
-        problems=comparison.problems,
-        headers=HEADERS,
-        numeric=[i not in _TEXTS for i in range(len(HEADERS))],
-        groups=[(_TITLES.get(s, "Unchanged"), s, [row(p) for p in pairs]) for s, pairs in groups if pairs],
-        costs=[(_name(p), [cost_text(c) for c in p.costs]) for p in comparison.pairs if p.costs],
-    )
+    return {
+        "problems": comparison.problems,
+        "headers": HEADERS,
+        "numeric": [i not in _TEXTS for i in range(len(HEADERS))],
+        "groups": [(_TITLES.get(s, "Unchanged"), s, [row(p) for p in pairs]) for s, pairs in groups if pairs],
+        "costs": [(_name(p), [cost_text(c) for c in p.costs]) for p in comparison.pairs if p.costs],
+    }
 
 
 def to_json(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) -> str:

@@ -1,0 +1,99 @@
+"""`vitbench nightly`: run a suite, hold it against the accepted baseline and its own history, and say what changed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitbench.cli import options as o
+from vitbench.cli.compare import REGRESSION, parse_fail_on
+from vitbench.cli.run import carry_out, exit_code, own_records, report
+
+if TYPE_CHECKING:
+    from vitbench.jobs import Plan
+    from vitbench.records.history import Point
+    from vitbench.records.index import Entry, Loaded
+    from vitbench.reports.comparison import Comparison
+    from vitbench.reports.thresholds import Thresholds
+
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for nightly.md, .html, .json and .xml (JUnit).")]
+
+
+def nightly(
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A shipped suite, or a TOML file.")] = "nightly",
+    baseline: Annotated[Path, typer.Option(help="Accepted records (`vitbench accept`).")] = Path("results"),
+    history: Annotated[Path, typer.Option(help="Folder of past nights; a folder per suite.")] = Path("results/history"),
+    out: OutFolder = Path("nightly"),
+    fail_on: Annotated[str, typer.Option(help="As for `vitbench compare`.")] = "regression,missing,failed",
+    thresholds: Annotated[Path | None, typer.Option(help="A TOML file in place of the shipped thresholds.")] = None,
+    records: o.Records = None, cache: o.Cache = None, data_root: o.DataRoot = None, weights: o.Weights = None,
+    plugin: o.Plugin = None, device: o.Device = "auto", offline: o.Offline = False, workers: o.Workers = None,
+    cache_budget: o.CacheBudget = None, timeout: o.Timeout = None, limit: o.Limit = None,
+) -> None:  # fmt: skip
+    """Run a suite, compare it with the baseline, add it to the history, write the report; exit code 4 on a regression."""
+    from vitbench.engine.options import parse_bytes
+    from vitbench.records.provenance import git_state, utc_now
+    from vitbench.reports.comparison_formats import to_json, to_junit, verdict
+    from vitbench.reports.nightly import nightly_html, nightly_markdown
+    from vitbench.reports.thresholds import load_thresholds
+    from vitbench.reports.trends import trends
+
+    wanted, least = parse_fail_on(fail_on), load_thresholds(thresholds)
+    opts = o.run_options(
+        records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
+        cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
+    )  # fmt: skip
+    chosen = o.selected(suite, False, None, None, None, None, None, limit, None)
+    plan, summary = carry_out(chosen, opts)
+    own = own_records(plan, opts.records)
+    night, commit = utc_now(), git_state()[0]
+    found = _compared(plan, own, opts.records, baseline, least)
+    folder = history / Path(suite).stem
+    points = _remember(folder, own, opts.records, night, commit)
+    series = trends(points, least, [cell.slot for cell in plan.cells])
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "nightly.md": nightly_markdown(found, series, wanted, night),
+        "nightly.html": nightly_html(found, series, wanted, night),
+        "nightly.json": to_json(found, wanted),
+        "nightly.xml": to_junit(found, wanted),
+    }
+    for name, text in texts.items():
+        o.write_text(out / name, text)
+    print(texts["nightly.md"], end="")
+    report(plan, summary)
+    print(f"{verdict(found, wanted)}; report in {out / 'nightly.html'}")
+    raise typer.Exit(REGRESSION if found.failing(wanted) else exit_code(plan, summary, tolerant=True))
+
+
+def _compared(plan: Plan, own: Loaded, records: Path, baseline: Path, thresholds: Thresholds) -> Comparison:
+    """The night's cells against those of the baseline; a baseline that is not there makes all of them new."""
+    from vitbench.records.evidence import FileEvidence
+    from vitbench.records.index import load
+    from vitbench.records.store import records_root
+    from vitbench.reports.comparison import compare
+
+    root = records_root(baseline)
+    accepted = load(root)
+    slots = {cell.slot for cell in plan.cells}
+    before = tuple(e for e in accepted.entries if e.slot in slots)
+    problems = tuple(p.message for p in (*accepted.problems, *own.problems))
+    if not before:
+        problems = (*problems, f"no accepted record of this suite in {baseline}: `vitbench accept --reason ...`")
+    labels = (str(baseline), "this night")
+    return compare(before, own.entries, thresholds, FileEvidence(root, records), labels, problems)
+
+
+def _remember(folder: Path, own: Loaded, records: Path, night: str, commit: str) -> list[Point]:
+    """Add the night to the history, and the whole of it."""
+    from vitbench.records.evidence import components_of
+    from vitbench.records.history import read_history, write_night
+
+    def weights(entry: Entry) -> str:
+        return str(components_of(records / entry.path).get("backbone", {}).get("digest", ""))
+
+    write_night(folder, own.entries, night, commit, weights)
+    return read_history(folder)
