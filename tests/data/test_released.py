@@ -20,12 +20,6 @@ NAMES = [card.name for card in RELEASED]
 OBJECT_MASKS = ("ecssd", "duts_te", "dut_omron", "imagenet_segmentation", "davis2016")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("VITBENCH_DATA", raising=False)
-
-
 def expected_mask(name: str, scene: Scene) -> Any:
     if name in OBJECT_MASKS:
         return (scene.instances > 0).astype(np.uint8)
