@@ -110,9 +110,10 @@ def _point(line: str, where: str) -> Point:
         if "draws" in data:
             packed = np.frombuffer(base64.b64decode(data["draws"], validate=True), "<f2").astype(np.float64)
             draws = (data["value"] + data["scale"] * packed).astype(np.float32)
+        low, high = data["ci"]
         return Point(
             data["night"], data["commit"], data["weights"], Slot(*data["slot"]), data["metric"], data["unit"], data["up"],
-            data["value"], *data["ci"], data["n"], data["comparable"], data.get("key", ""), draws,
+            data["value"], low, high, data["n"], data["comparable"], data.get("key", ""), draws,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
         raise RecordError(f"{where} is truncated or no line of a history", "delete the line") from None
