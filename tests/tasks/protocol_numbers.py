@@ -15,7 +15,8 @@ import torch
 from vitbench.catalogue.tasks import TASK_CARDS
 from vitbench.metrics import measures
 
-from .streams import context, light, scenes_stream
+from .clip_streams import stream_for
+from .streams import context, light
 
 FILE = Path(__file__).with_name("protocol_golden.json")
 
@@ -23,10 +24,10 @@ FILE = Path(__file__).with_name("protocol_golden.json")
 def numbers() -> dict[str, dict[str, Any]]:
     """task@protocol -> version and every defined measure, with the frozen settings (less work where those are heavy)."""
     torch.set_num_threads(1)
-    train, val = scenes_stream(16, "train", 7, noise=1.0), scenes_stream(6, "val", 8, noise=1.0)
     ctx = context(6, (2, 3, 4, 5), 4)
     out = {}
     for card in TASK_CARDS:
+        train, val = stream_for(card, 16, "train", 7, noise=1.0), stream_for(card, 6, "val", 8, noise=1.0)
         for protocol in card.protocols:
             task = light(card, protocol.name).load()
             head = task.fit(train, ctx) if "train" in card.splits else None

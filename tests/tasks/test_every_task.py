@@ -11,9 +11,10 @@ from vitbench.errors import VitbenchError
 from vitbench.metrics import measures
 from vitbench.tasks.memory import MemoryStream
 
+from .clip_streams import of_scenes
 from .streams import SWEPT, context, light, scenes_stream
 
-CASES = [(card.name, protocol.name) for card in TASKS for protocol in card.protocols]
+CASES = [(card.name, protocol.name) for card in TASKS if of_scenes(card) for protocol in card.protocols]
 CONTEXT = context(6, (2, 3, 4, 5), 4)
 
 

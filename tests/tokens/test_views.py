@@ -7,6 +7,7 @@ import pytest
 
 from vitbench.catalogue.views import View
 from vitbench.errors import DataError, UsageError
+from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.views import batch, normalise, place
 
 RNG = np.random.default_rng(0)
@@ -97,3 +98,42 @@ def test_a_view_without_a_size_is_refused() -> None:
         View("resize")
     with pytest.raises(UsageError, match="unknown view"):
         View.parse("zoom", 3)
+
+
+@pytest.mark.parametrize(
+    "kind, patch, hw, expected",
+    [
+        ("davis", 16, (480, 854), (480, 832)),  # as DINO resizes DAVIS: 854 to a multiple of 64
+        ("davis", 8, (854, 480), (832, 480)),
+        ("davis", 14, (480, 854), (476, 840)),  # 14 divides neither 480 nor 64
+        ("short", 16, (480, 854), (480, 848)),
+        ("short", 14, (1080, 1920), (476, 840)),
+        ("short", 16, (300, 300), (480, 480)),
+    ],
+)
+def test_short_views_keep_the_proportions_up_to_the_patch(kind, patch, hw, expected):
+    [(pixels, placement)] = place(np.zeros((*hw, 3), np.uint8), View(kind, 480), patch)
+    assert pixels.shape[:2] == placement.view_hw == placement.content_hw == expected
+    corner = Geometry(patch, (expected[0] // patch, expected[1] // patch), (placement,)).to_pixels(
+        0, np.array([[0, 0, expected[1] / patch, expected[0] / patch]])
+    )
+    assert corner[0].tolist() == [0, 0, hw[1], hw[0]]
+
+
+def test_a_short_view_of_images_of_its_size_is_whole():
+    assert View("short", 192).simplest((192, 192), 8) == View("whole")
+    assert View("davis", 480).simplest((480, 832), 16) == View("whole")
+    assert View("davis", 480).simplest((480, 854), 16) == View("davis", 480)
+    assert View("square", 192).simplest((192, 192), 8) == View("whole")
+
+
+def test_a_square_view_adds_white_and_moves_no_point():
+    image = np.zeros((40, 80, 3), np.uint8)
+    [(pixels, placement)] = place(image, View("square", 40), 8)
+    assert pixels[:18].max() < 60
+    assert pixels[22:].min() > 200
+    geometry = Geometry(8, (5, 5), (placement,))
+    assert geometry.to_cells(0, np.array([[80.0, 40.0]])).tolist() == [[5, 2.5]]
+    labels = geometry.place_labels(0, np.ones((40, 80), np.uint8))
+    assert (labels[:20] == 1).all()
+    assert (labels[20:] == 255).all()

@@ -22,6 +22,17 @@ SCENES = DatasetCard(
     version=1,
     licence="Apache-2.0",
 )
+CLIPS = DatasetCard(
+    name="clips",
+    entry="vitbench.data.clips:load",
+    summary="the lab's clips: scenes in motion, ten frames each, with object masks and points followed exactly",
+    splits={"train": 200, "val": 400},
+    targets=("segmentation", "frames", "keypoints", "boxes", "label", "depth"),
+    label_classes=SCENE_SHAPES,
+    size_px=(192, 192),
+    version=1,
+    licence="Apache-2.0",
+)
 FOLDER = DatasetCard(
     name="folder",
     entry="vitbench.data.folder:load",
@@ -31,4 +42,4 @@ FOLDER = DatasetCard(
     licence="yours",
 )
 
-DATASET_CARDS: tuple[DatasetCard, ...] = (SCENES, FOLDER, *RELEASED)
+DATASET_CARDS: tuple[DatasetCard, ...] = (SCENES, CLIPS, FOLDER, *RELEASED)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
 from typing import Literal
 
 from vitbench.errors import UsageError
 
-ViewKind = Literal["whole", "resize", "crop", "slide", "flip"]
+ViewKind = Literal["whole", "resize", "crop", "slide", "flip", "short", "davis", "square"]
+VIEW_KINDS = typing.get_args(ViewKind)
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,9 @@ class View:
     crop    shorter side to resize_px (256/224 of size_px), then the centre size_px x size_px
     slide   windows of size_px every stride_px (2/3 of size_px), the last ones shifted inside; shorter side to size_px first
     flip    as resize, mirrored left to right
+    short   shorter side to size_px, longer side in proportion, both rounded down to a multiple of the patch
+    davis   as short, the longer side to a multiple of 64 where the patch divides it (DINO's video evaluation)
+    square  white added at bottom and right to make a square, that to size_px x size_px (probe3d's keypoints)
     """
 
     kind: ViewKind
@@ -30,8 +35,8 @@ class View:
 
     @staticmethod
     def parse(kind: str, size_px: int) -> View:
-        if kind not in ("whole", "resize", "crop", "slide", "flip"):
-            raise UsageError(f"unknown view {kind!r}", "whole, resize, crop, slide or flip")
+        if kind not in VIEW_KINDS:
+            raise UsageError(f"unknown view {kind!r}", f"{', '.join(VIEW_KINDS[:-1])} or {VIEW_KINDS[-1]}")
         return View(kind, 0 if kind == "whole" else size_px)  # type: ignore[arg-type]
 
     def snapped(self, patch_px: int) -> View:
@@ -43,9 +48,19 @@ class View:
     def simplest(self, image_hw: tuple[int, int] | None, patch_px: int) -> View:
         """`whole` where this view leaves images of that fixed size as they are, so that such passes are shared."""
         snapped = self.snapped(patch_px)
-        if snapped.kind == "resize" and image_hw == (snapped.size_px, snapped.size_px):
+        if snapped.kind in ("short", "davis") and image_hw and self.short_hw(image_hw, patch_px) == image_hw:
+            return View("whole")
+        if snapped.kind in ("resize", "square") and image_hw == (snapped.size_px, snapped.size_px):
             return View("whole")
         return snapped
+
+    def short_hw(self, image_hw: tuple[int, int], patch_px: int) -> tuple[int, int]:
+        """The size that `short` and `davis` give an image; square images stay square."""
+        multiple = 64 if self.kind == "davis" and 64 % patch_px == 0 else patch_px
+        shorter, longer = min(image_hw), max(image_hw)
+        short_px = self.snapped(patch_px).size_px
+        long_px = short_px if longer == shorter else max(short_px * longer // shorter // multiple, 1) * multiple
+        return (short_px, long_px) if image_hw[0] <= image_hw[1] else (long_px, short_px)
 
     @property
     def resize_px(self) -> int:

@@ -73,7 +73,10 @@ class Geometry:
         x = ((np.arange(cw) + 0.5) * p.scale[1] + p.offset[1]) / p.source_hw[1] * labels.shape[1]
         yi = np.clip(y.astype(np.int64), 0, labels.shape[0] - 1)
         xi = np.clip(x.astype(np.int64), 0, labels.shape[1] - 1)
-        out[:ch, :cw] = labels[yi[:, None], xi[None, :]]
+        shown = labels[yi[:, None], xi[None, :]]
+        # A view may show more than the image (white added to make a square).
+        shown = np.where((y < labels.shape[0])[:, None] & (x < labels.shape[1])[None, :], shown, fill)
+        out[:ch, :cw] = shown
         return out[:, ::-1].copy() if p.flipped else out
 
     def select(self, indices: list[int]) -> Geometry:

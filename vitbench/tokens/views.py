@@ -29,11 +29,21 @@ def place(image: Pixels, view: View, patch_px: int) -> list[tuple[Pixels, Placem
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"an image must be uint8 h w 3, not {image.dtype} {image.shape}")
     source = image.shape[0], image.shape[1]
+    if view.kind in ("short", "davis"):
+        hw = view.short_hw(source, patch_px)
+        return [(_resized(image, hw), Placement(source, hw, hw, (source[0] / hw[0], source[1] / hw[1])))]
     view = view.snapped(patch_px)
     if view.kind == "whole":
         padded = tuple(-(-n // patch_px) * patch_px for n in source)
         return [(image, Placement(source, (padded[0], padded[1]), source))]
     size = view.size_px
+    if view.kind == "square":
+        side = max(source)
+        padded_image = np.full((side, side, 3), 255, np.uint8)
+        padded_image[: source[0], : source[1]] = image
+        return [
+            (_resized(padded_image, (size, size)), Placement(source, (size, size), (size, size), (side / size,) * 2))
+        ]
     if view.kind in ("resize", "flip"):
         scale = source[0] / size, source[1] / size
         flipped = view.kind == "flip"

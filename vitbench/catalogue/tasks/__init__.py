@@ -9,6 +9,7 @@ from vitbench.catalogue.tasks.depth import DEPTH
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
 from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGMENTATION
+from vitbench.catalogue.tasks.video import LABEL_PROPAGATION
 
 TASK_CARDS: tuple[TaskCard, ...] = (
     LINEAR_SEGMENTATION,
@@ -16,6 +17,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     CLUSTER_SEGMENTATION,
     DEPTH,
     OBJECT_DISCOVERY,
+    LABEL_PROPAGATION,
     KNN_CLASSIFICATION,
     LINEAR_CLASSIFICATION,
     POSITION_PROBE,

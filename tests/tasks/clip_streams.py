@@ -1,0 +1,101 @@
+"""Made-up videos and pairs: squares that move, with tokens that know which square they show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitbench.catalogue.cards import TaskCard
+from vitbench.tasks.base import Batch
+from vitbench.tasks.memory import MemoryStream
+from vitbench.tokens.types import Tokens
+
+from .streams import batch, scenes_stream
+
+SCENE_TARGETS = frozenset({"segmentation", "depth", "boxes", "label"})
+SIDE, PATCH = 48, 4
+
+
+def of_scenes(card: TaskCard) -> bool:
+    """Whether a task is measured on single images that stand alone, so that made-up scenes do."""
+    return frozenset(card.targets) <= SCENE_TARGETS
+
+
+def stream_for(
+    card: TaskCard, images: int, split: str, seed: int, noise: float = 0.3, batch_size: int = 8
+) -> MemoryStream:
+    """Made-up input of the kind that a task reads."""
+    if of_scenes(card):
+        return scenes_stream(images, split, seed, noise=noise, batch_size=batch_size)
+    return clips_stream(max(images // 4, 2), 5, split, seed, noise, batch_size)
+
+
+def clips_stream(
+    clips: int, frames: int, split: str, seed: int, noise: float = 0.3, batch_size: int = 8, channels: int = 24
+) -> MemoryStream:
+    """Two squares per clip on a plain ground; tokens tell the square and the place on it. All targets of videos and pairs."""
+    samples = [_frame(split, seed, c, t, frames, noise, channels) for c in range(clips) for t in range(frames)]
+    batches = []
+    for start in range(0, len(samples), batch_size):
+        part = samples[start : start + batch_size]
+        fields = {name: torch.from_numpy(np.stack([f[name] for _, f, _ in part])) for name in part[0][1]}
+        made = batch(fields, [target for _, _, target in part], PATCH)
+        keys = tuple(key for key, _, _ in part)
+        batches.append(Batch(Tokens(made.tokens.fields, made.tokens.geometry, keys), made.targets))
+    return MemoryStream(batches, split)
+
+
+def _boxes(seed: int, clip: int, t: int) -> list[tuple[int, int, int]]:
+    """Corner x, y and side of the squares in frame t; both drift by a patch a frame at most."""
+    rng = np.random.default_rng([seed, clip])
+    corners, drift = rng.integers(4, 12, (2, 2)) + np.array([[0, 0], [16, 16]]), rng.integers(-2, 3, (2, 2))
+    return [(int(x), int(y), 14) for x, y in np.clip(corners + t * drift, 0, SIDE - 14)]
+
+
+def _frame(
+    split: str, seed: int, clip: int, t: int, frames: int, noise: float, channels: int
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    labels, where = np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE, 2), np.float32)
+    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5
+    where[:] = np.stack([x, y], -1) / SIDE
+    for number, (left, top, side) in enumerate(_boxes(seed, clip, t), start=1):
+        inside = (slice(top, top + side), slice(left, left + side))
+        labels[inside] = number
+        where[inside] = np.stack([x[inside] - left, y[inside] - top], -1) / side
+    projection = np.random.default_rng(7).normal(size=(8, channels)).astype(np.float32)
+    rng = np.random.default_rng([seed, clip, t])
+    known = np.concatenate(
+        [np.eye(4)[labels + (clip % 2) * (labels > 0)] * 2, np.sin(3 * where), np.cos(3 * where)], -1
+    )
+    cells = known.reshape(SIDE // PATCH, PATCH, SIDE // PATCH, PATCH, 8).mean((1, 3)).astype(np.float32)
+    tokens = cells @ projection + noise * rng.normal(size=(*cells.shape[:2], channels)).astype(np.float32)
+    name = f"{split}-{clip}"
+    target = {
+        "image_hw": (SIDE, SIDE),
+        "segmentation": labels,
+        "frames": {"video": name, "index": t, "count": frames},
+        "label": clip % 2,
+        "boxes": np.array([[x0, y0, x0 + s, y0 + s] for x0, y0, s in _boxes(seed, clip, t)], np.float32),
+        "keypoints": [] if t else _pairs(name, seed, clip, frames),
+    }
+    fields = {"patch": tokens, "patch_raw": 2 * tokens, "cls": tokens.mean((0, 1))}
+    return f"{name}/{t:02d}", fields, target
+
+
+def _pairs(name: str, seed: int, clip: int, frames: int) -> list[dict[str, Any]]:
+    """Five points of each square in the first and in every later frame."""
+    offsets = np.array([[3, 3], [11, 3], [7, 7], [3, 11], [11, 11]], np.float32)
+    out = []
+    for t in range(1, frames):
+        for number, (before, after) in enumerate(zip(_boxes(seed, clip, 0), _boxes(seed, clip, t), strict=True)):
+            boxes = [np.array([x, y, x + s, y + s], np.float32) for x, y, s in (before, after)]
+            out.append(
+                {
+                    "pair": f"{name}-{number}-{t}", "target": f"{name}/{t:02d}", "numbers": list(range(5)),
+                    "source_xy": offsets + boxes[0][:2], "target_xy": offsets + boxes[1][:2],
+                    "source_box": boxes[0], "target_box": boxes[1],
+                }
+            )  # fmt: skip
+    return out
