@@ -6,8 +6,10 @@ from vitbench.catalogue.backbones import BACKBONE_CARDS
 from vitbench.catalogue.cards import BackboneCard, DatasetCard, DefectCard, RepairCard, TaskCard
 from vitbench.catalogue.datasets import DATASET_CARDS
 from vitbench.catalogue.defects import DEFECT_CARDS
+from vitbench.catalogue.denoising import DENOISING_CARDS
 from vitbench.catalogue.edits import EDIT_CARDS
 from vitbench.catalogue.ensembles import ENSEMBLE_CARDS
+from vitbench.catalogue.positions import POSITION_CARDS
 from vitbench.catalogue.repairs import REPAIR_CARDS
 from vitbench.catalogue.singular import SINGULAR_CARDS
 from vitbench.catalogue.tasks import TASK_CARDS
@@ -16,7 +18,9 @@ from vitbench.registry import Registry
 BACKBONES: Registry[BackboneCard] = Registry("backbone", BACKBONE_CARDS, base="vitbench.backbones.base:Backbone")
 DEFECTS: Registry[DefectCard] = Registry("defect", DEFECT_CARDS)
 REPAIRS: Registry[RepairCard] = Registry(
-    "repair", (*REPAIR_CARDS, *EDIT_CARDS, *SINGULAR_CARDS, *ENSEMBLE_CARDS), base="vitbench.repairs.base:Repair"
+    "repair",
+    (*REPAIR_CARDS, *EDIT_CARDS, *SINGULAR_CARDS, *ENSEMBLE_CARDS, *DENOISING_CARDS),
+    base="vitbench.repairs.base:Repair",
 )
 TASKS: Registry[TaskCard] = Registry("task", TASK_CARDS, base="vitbench.tasks.base:Task")
 DATASETS: Registry[DatasetCard] = Registry("dataset", DATASET_CARDS)

@@ -1,0 +1,109 @@
+"""Cards of DVT: the field that is fitted to one image, and the denoiser that learns from such fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vitbench.catalogue.cards import RepairCard, Source
+from vitbench.errors import UsageError
+
+
+@dataclass(frozen=True)
+class DvtFieldParams:
+    """How an image is seen, and the field that is fitted to what is seen. The defaults are a small setting.
+
+    views: random crops beside the image itself. share: side of a crop's input as a share of the view's. steps: of the
+    optimiser (0: as many as show each token 8 times), tokens: in each. levels, features, coarsest, finest: of the pyramid,
+    the last two in nodes per side. coordinates: patch `centres`, or from the first patch to the last as if they were
+    the image's `edges`. output: the `field`, or the tokens less artefact and residual.
+
+    Published: views=768, share=1, steps=25000, tokens=2048, levels=16, features=8, coarsest=16, finest=1024,
+    coordinates=edges (in the paper steps=20000).
+    """
+
+    views: int = 64
+    share: float = 0.5
+    steps: int = 0
+    tokens: int = 256
+    levels: int = 4
+    features: int = 8
+    coarsest: int = 8
+    finest: int = 32
+    rate: float = 0.01
+    coordinates: Literal["centres", "edges"] = "centres"
+    output: Literal["field", "residual_free"] = "field"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("views", "tokens", "levels", "features", "coarsest"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"dvt_field: {name}={getattr(self, name)} is less than one")
+        if not 0 < self.share <= 1:
+            raise UsageError(f"dvt_field: share={self.share} is not a share of the view", "use a number up to 1")
+        if self.steps < 0 or self.rate <= 0:
+            raise UsageError("dvt_field: steps is 0 (by rule) or more, rate is above zero")
+        if self.finest < self.coarsest:
+            raise UsageError(f"dvt_field: finest={self.finest} is below coarsest={self.coarsest}")
+
+
+@dataclass(frozen=True)
+class DvtParams:
+    """What the denoiser learns from, and how long.
+
+    targets: `field` (dvt_field at its defaults) or `tta` (tta_shift at its defaults). images: train images at most.
+    epochs: over them, unless steps is given. batch: images a step. rate: of AdamW at a batch of 256, lowered with the root of
+    the batch. heads: of the block (0: one per 64 channels). start: of the positions, the `mean` difference of targets and
+    raw tokens, or `noise`.
+
+    Published: targets=field (at its published setting), images=10000, steps=50000, batch=128, rate=2e-4, start=noise.
+    """
+
+    targets: Literal["field", "tta"] = "field"
+    images: int = 32
+    epochs: int = 20
+    steps: int = 0
+    batch: int = 2
+    rate: float = 0.01
+    heads: int = 0
+    start: Literal["mean", "noise"] = "mean"
+
+    def __post_init__(self) -> None:
+        for name in ("images", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"dvt: {name}={getattr(self, name)} is less than one")
+        if self.steps < 0 or self.heads < 0 or self.rate <= 0:
+            raise UsageError("dvt: steps and heads are 0 (by rule) or more, rate is above zero")
+
+
+_YANG = Source("Yang et al.", 2024, "2401.02957", "https://github.com/Jiawei-Yang/Denoising-ViT")
+
+DVT_FIELD = RepairCard(
+    name="dvt_field",
+    entry="vitbench.repairs.dvt_field:DvtField",
+    params=DvtFieldParams(),
+    family="ensemble",
+    acts_on=("patch",),
+    edits=True,
+    summary="replaces the patches of an image by a field fitted to many crops of it, without what hangs on the place in the view",
+    source=_YANG,
+    upstream_licence="MIT (re-implemented)",
+    cost="no fit; 65 forwards (64 of them of a quarter of the size) and an optimisation per image",
+    forwards=lambda params: int(params.views) + 1,
+)
+
+DVT = RepairCard(
+    name="dvt",
+    entry="vitbench.repairs.dvt:Dvt",
+    params=DvtParams(),
+    family="add-on",
+    acts_on=("patch",),
+    needs_fit=True,
+    stochastic=True,
+    summary="a Transformer block over patches and learned positions, taught by cleaned-up train images",
+    source=_YANG,
+    upstream_licence="MIT (re-implemented)",
+    cost="fit: targets and training; one more block at test time",
+)
+
+DENOISING_CARDS: tuple[RepairCard, ...] = (DVT_FIELD, DVT)
