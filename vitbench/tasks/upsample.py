@@ -19,11 +19,11 @@ _VALUES = 1 << 23  # upsampled values held at once
 
 
 def _axis(
-    length: int, source: int, scale: float, offset: float, content: int, patch_px: int, cells: int, mirror: int
+    length: int, source: int, scale: float, offset: float, content: slice, patch_px: int, cells: int, mirror: int
 ) -> tuple[slice, npt.NDArray[np.float32]]:
     """The label pixels of one axis that lie inside the view, and their bilinear weights on grid cells (n, cells)."""
     view = ((np.arange(length) + 0.5) * (source / length) - offset) / scale
-    inside = np.flatnonzero((view >= 0) & (view < content))
+    inside = np.flatnonzero((view >= content.start) & (view < content.stop))
     if not len(inside):
         return slice(0, 0), np.zeros((0, cells), np.float32)
     span = slice(int(inside[0]), int(inside[-1]) + 1)
@@ -47,10 +47,10 @@ class LabelSampler:
     def __init__(self, geometry: Geometry, i: int, label_hw: tuple[int, int], device: Any = "cpu") -> None:
         p, (h, w) = geometry.placements[i], geometry.grid_hw
         self.rows, down = _axis(
-            label_hw[0], p.source_hw[0], p.scale[0], p.offset[0], p.content_hw[0], geometry.patch_px, h, 0
+            label_hw[0], p.source_hw[0], p.scale[0], p.offset[0], p.content[0], geometry.patch_px, h, 0
         )
         self.cols, across = _axis(
-            label_hw[1], p.source_hw[1], p.scale[1], p.offset[1], p.content_hw[1], geometry.patch_px, w,
+            label_hw[1], p.source_hw[1], p.scale[1], p.offset[1], p.content[1], geometry.patch_px, w,
             p.view_hw[1] if p.flipped else 0,
         )  # fmt: skip
         self._down, self._across = torch.from_numpy(down).to(device), torch.from_numpy(across).to(device)

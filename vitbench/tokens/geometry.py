@@ -13,7 +13,8 @@ class Placement:
     """How one view pixel maps to the source: source = scale * view + offset, per axis; `content_hw` is what is not padding.
 
     source_hw: size of the image in pixels; view_hw: size of the network input (padding included); content_hw: the part of the
-    view that shows the image, from the top left; scale, offset as (y, x); flipped: mirrored left to right.
+    view that shows the image, which starts at content_at (mostly the top left); scale, offset as (y, x); flipped: mirrored
+    left to right.
     """
 
     source_hw: tuple[int, int]
@@ -22,6 +23,13 @@ class Placement:
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
     flipped: bool = False
+    content_at: tuple[int, int] = (0, 0)
+
+    @property
+    def content(self) -> tuple[slice, slice]:
+        """Rows and columns of the view that show the image."""
+        (y, x), (h, w) = self.content_at, self.content_hw
+        return slice(y, y + h), slice(x, x + w)
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Geometry:
         rows = np.arange(h) * self.patch_px
         cols = np.arange(w) * self.patch_px
         return np.stack(
-            [(rows < p.content_hw[0])[:, None] & (cols < p.content_hw[1])[None, :] for p in self.placements]
+            [_touched(rows, self.patch_px, p.content[0])[:, None] & _touched(cols, self.patch_px, p.content[1])[None, :]
+             for p in self.placements]  # fmt: skip
         )
 
     def to_pixels(self, i: int, boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -67,17 +76,22 @@ class Geometry:
         """A label or depth map of image i (source h w) as the view sees it (view h w), nearest neighbour, `fill` in padding."""
         p = self.placements[i]
         out = np.full(p.view_hw, fill, dtype=labels.dtype)
-        ch, cw = p.content_hw
+        (ch, cw), (cy, cx) = p.content_hw, p.content_at
         # Pixel centres; the map may have another size than the image, so it is indexed in relative coordinates.
-        y = ((np.arange(ch) + 0.5) * p.scale[0] + p.offset[0]) / p.source_hw[0] * labels.shape[0]
-        x = ((np.arange(cw) + 0.5) * p.scale[1] + p.offset[1]) / p.source_hw[1] * labels.shape[1]
+        y = ((np.arange(ch) + cy + 0.5) * p.scale[0] + p.offset[0]) / p.source_hw[0] * labels.shape[0]
+        x = ((np.arange(cw) + cx + 0.5) * p.scale[1] + p.offset[1]) / p.source_hw[1] * labels.shape[1]
         yi = np.clip(y.astype(np.int64), 0, labels.shape[0] - 1)
         xi = np.clip(x.astype(np.int64), 0, labels.shape[1] - 1)
         shown = labels[yi[:, None], xi[None, :]]
         # A view may show more than the image (white added to make a square).
         shown = np.where((y < labels.shape[0])[:, None] & (x < labels.shape[1])[None, :], shown, fill)
-        out[:ch, :cw] = shown
+        out[p.content] = shown
         return out[:, ::-1].copy() if p.flipped else out
 
     def select(self, indices: list[int]) -> Geometry:
         return Geometry(self.patch_px, self.grid_hw, tuple(self.placements[i] for i in indices))
+
+
+def _touched(starts: npt.NDArray[np.integer], patch_px: int, content: slice) -> npt.NDArray[np.bool_]:
+    """Which cells of an axis (by their first pixel) show a pixel of the content."""
+    return np.asarray((starts < content.stop) & (starts + patch_px > content.start))

@@ -182,6 +182,7 @@ def _geometry(data: dict[str, Any]) -> Geometry:
             pair(p, "scale"),
             pair(p, "offset"),
             p["flipped"],
+            tuple(p.get("content_at", (0, 0))),
         )
         for p in data["placements"]
     )

@@ -80,8 +80,8 @@ def batch(placed: Sequence[tuple[Pixels, Placement]], patch_px: int) -> tuple[Te
     for i, (pixels, placement) in enumerate(placed):
         if placement.view_hw != (h, w):
             raise DataError(f"views of {placement.view_hw} and {(h, w)} in one batch")
-        ch, cw = placement.content_hw
-        out[i, :, :ch, :cw] = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+        rows, cols = placement.content
+        out[i, :, rows, cols] = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
     return out, Geometry(patch_px, (h // patch_px, w // patch_px), tuple(p for _, p in placed))
 
 
@@ -95,6 +95,7 @@ def normalise(
     x = x.sub_(m).div_(s)
     for i, p in enumerate(geometry.placements):
         if p.content_hw != p.view_hw:
-            x[i, :, p.content_hw[0] :] = 0
-            x[i, :, :, p.content_hw[1] :] = 0
+            rows, cols = p.content
+            for outside in (x[i, :, : rows.start], x[i, :, rows.stop :], x[i, :, :, : cols.start], x[i, :, :, cols.stop :]):
+                outside.zero_()
     return x.to(dtype)
