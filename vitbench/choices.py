@@ -15,6 +15,7 @@ from vitbench.catalogue.resolve import (
     repair_chain,
     with_settings,
 )
+from vitbench.data.subset import Limit, parse_subset
 from vitbench.errors import NothingSelectedError, UsageError
 from vitbench.selection import split_list
 from vitbench.suite import DatasetOptions, Select, Suite, load_suite
@@ -41,17 +42,20 @@ class Filters:
     tasks: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    limit: int | None = None
+    limit: Limit = None  # N images per split, or stratified:N
     dtype: str | None = None
+    skip_corrupt: bool = False
 
     @staticmethod
     def parse(
         backbones: str | None, repairs: str | None, tasks: str | None, datasets: str | None, seeds: str | None = None,
-        limit: int | None = None, dtype: str | None = None,
+        limit: int | None = None, dtype: str | None = None, subset: str | None = None, skip_corrupt: bool = False,
     ) -> Filters:  # fmt: skip
         """Comma-separated lists as typed."""
         if limit is not None and limit < 1:
             raise UsageError(f"--limit {limit}", "it must be at least 1")
+        if limit is not None and subset is not None:
+            raise UsageError("--limit and --subset exclude each other", "--subset stratified:N says how many, too")
         if dtype not in (None, "float32", "bfloat16", "float16"):
             raise UsageError(f"--dtype {dtype!r}", "float32, bfloat16 or float16")
         try:
@@ -59,7 +63,8 @@ class Filters:
         except ValueError:
             raise UsageError(f"--seeds {seeds!r}", "comma-separated whole numbers") from None
         b, r, t, d = (tuple(split_list(text or "")) for text in (backbones, repairs, tasks, datasets))
-        return Filters(b, r, t, d, numbers, limit, dtype)
+        chosen = limit if subset is None else parse_subset(subset)
+        return Filters(b, r, t, d, numbers, chosen, dtype, skip_corrupt)
 
     @property
     def any_axis(self) -> bool:
@@ -133,13 +138,15 @@ def _expand(suite: Suite, filters: Filters) -> tuple[Choice, ...]:
 
 
 def _limited(choices: tuple[Choice, ...], filters: Filters) -> tuple[Choice, ...]:
-    if filters.limit is None and filters.dtype is None:
+    if filters.limit is None and filters.dtype is None and not filters.skip_corrupt:
         return choices
     out = []
     for c in choices:
         update: dict[str, object] = {}
         if filters.limit is not None:
             update["limits"] = {"*": filters.limit}
+        if filters.skip_corrupt:
+            update["skip_corrupt"] = True
         if filters.dtype is not None:
             update["dtype"] = filters.dtype
         out.append(Choice(c.backbone, c.repair, c.task, c.dataset, c.seed, c.options.model_copy(update=update)))

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from vitbench.catalogue.cards import BackboneCard, DatasetCard
 from vitbench.catalogue.views import View
+from vitbench.data.subset import Limit
 from vitbench.identity import Slot, digest
 
 CellStatus = Literal["todo", "cached", "unavailable", "not_applicable"]
@@ -39,7 +40,7 @@ class World(Protocol):
 
     def backbone(self, name: str) -> BackboneState: ...
     def dataset(self, name: str) -> DatasetCard: ...
-    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState: ...
+    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: Limit, seed: int) -> SplitState: ...
     def stored_fields(self, store: str) -> frozenset[str]: ...
     def stored_state(self, fit: str) -> bool: ...
     def has_record(self, slot: Slot, identity: str) -> bool: ...
@@ -47,15 +48,16 @@ class World(Protocol):
 
 @dataclass(frozen=True)
 class SplitRef:
-    """Which images: a split with the targets that must be there, cut to `limit`."""
+    """Which images: a split with the targets that must be there, cut to `limit`; corrupt ones may be left out."""
 
     dataset: str
     split: str
     targets: tuple[str, ...]
-    limit: int | None
+    limit: Limit
     seed: int
     images: int
     digest: str
+    skip_corrupt: bool = False
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ class _Builder:
             state = self.world.split(choice.dataset, name, targets, limit, choice.seed)
             if state.reason:
                 return _Refused("unavailable", state.reason, state.remedy)
-            out[name] = SplitRef(choice.dataset, name, targets, limit, choice.seed, state.images, state.digest)
+            skip = choice.options.skip_corrupt  # which are corrupt is known only later, but it may be fewer images
+            which = digest([state.digest, "without corrupt"]) if skip else state.digest
+            out[name] = SplitRef(choice.dataset, name, targets, limit, choice.seed, state.images, which, skip)
         return out
 
     def _missing(self, slot: Slot, refused: _Refused) -> CellJob:

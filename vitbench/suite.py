@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +12,7 @@ from vitbench.errors import UsageError
 from vitbench.paths import benchmarks_dir
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Subset = Annotated[str, Field(pattern=r"^stratified:[1-9]\d*$")]
 
 
 class _Strict(BaseModel):
@@ -28,10 +29,11 @@ class Select(_Strict):
 
 
 class DatasetOptions(_Strict):
-    """What a suite fixes for one dataset: images per split, compute dtype, protocol settings (where the protocol has them)."""
+    """What a suite fixes for one dataset: images per split (N or stratified:N), compute dtype, protocol settings (where the protocol has them)."""
 
-    limits: dict[str, int] = {}
+    limits: dict[str, int | Subset] = {}
     dtype: Dtype = "float32"
+    skip_corrupt: bool = False
     settings: dict[str, str | int | float | bool] = {}
 
 

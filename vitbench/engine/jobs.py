@@ -175,7 +175,7 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         measured = time.perf_counter()
         metrics = summarise(rows, measures(card.metric))
         cost = _cost(job, bench, streams, fitted - started, measured - fitted)
-        flags = {**task.flags(head, rows), **_fit_flags(job)}
+        flags = {**task.flags(head, rows), **_fit_flags(job), **_skipped(job, streams)}
         record = Record.ok(
             slot=job.slot, identity=job.identity, components=job.components, headline=card.headline, metrics=metrics,
             keep_draws=card.secondary, cost=cost, provenance=_provenance(ref, bench), flags=flags,
@@ -223,6 +223,14 @@ def _fit_flags(job: CellJob) -> dict[str, Any]:
     if job.fits and train and val and train.digest == val.digest:
         return {"repair_fitted_on_evaluation_data": True}
     return {}
+
+
+def _skipped(job: CellJob, streams: Mapping[str, MappedStream]) -> dict[str, Any]:
+    """How many images of each split were left out because they could not be read."""
+    if not any(ref.skip_corrupt for ref in job.splits.values()):
+        return {}
+    there = {name: len({key.partition("#")[0] for key in stream.keys}) for name, stream in streams.items()}
+    return {"skipped_corrupt": {name: job.splits[name].images - count for name, count in there.items()}}
 
 
 def _provenance(ref: TaskRef, bench: Workbench) -> dict[str, Any]:

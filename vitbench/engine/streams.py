@@ -14,6 +14,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue.views import View
 from vitbench.data.load import load
 from vitbench.engine.workspace import state_path
+from vitbench.errors import DataError
 from vitbench.jobs import SplitRef
 from vitbench.repairs.base import Repair, State
 from vitbench.tasks.base import Batch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vitbench.engine.jobs import Workbench
 
 MEMO_BYTES = 192 << 20
+NAMED = 20  # corrupt files that are listed one by one
 
 
 class Samples:
@@ -31,6 +33,7 @@ class Samples:
 
     def __init__(self, ref: SplitRef, root: Any) -> None:
         self._dataset = load(ref.dataset, ref.split, targets=ref.targets, limit=ref.limit, seed=ref.seed, root=root)
+        self._skip_corrupt = ref.skip_corrupt
         keys = self._dataset.with_format(None)["key"] if len(self._dataset) else []
         self.keys = list(keys)
         self._index = {key: i for i, key in enumerate(self.keys)}
@@ -52,8 +55,22 @@ class Samples:
         return self._memo[key]
 
     def images(self) -> Iterator[tuple[str, Any]]:
+        """Keys and images in order. Raises DataError naming all that cannot be read, or leaves them out if told to."""
+        broken: list[str] = []
         for key in self.keys:
-            yield key, self.get(key)["image"]
+            try:
+                image = self.get(key)["image"]
+            except DataError as error:
+                broken.append(error.message)
+                continue
+            if self._skip_corrupt or not broken:
+                yield key, image
+        if broken and not (self._skip_corrupt and len(broken) < len(self.keys)):
+            more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+            raise DataError(
+                f"{len(broken)} of {len(self.keys)} images cannot be used: {'; '.join(broken[:NAMED])}{more}",
+                "replace them, or leave them out with --skip-corrupt",
+            )
 
 
 def _nbytes(sample: Mapping[str, Any]) -> int:

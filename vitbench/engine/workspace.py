@@ -9,6 +9,7 @@ from pathlib import Path
 from vitbench.catalogue.cards import BackboneCard, DatasetCard
 from vitbench.catalogue.weights import WeightsState, describe_backbone, fetch_weights
 from vitbench.data.load import describe_dataset, describe_split
+from vitbench.data.subset import Limit
 from vitbench.engine.options import RunOptions
 from vitbench.errors import UnavailableError
 from vitbench.identity import Slot
@@ -54,7 +55,7 @@ class Workspace:
             self._datasets[name] = describe_dataset(name, self.options.data_root)
         return self._datasets[name]
 
-    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState:
+    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: Limit, seed: int) -> SplitState:
         key = (dataset, split, targets, limit, seed)
         if key not in self._splits:
             try:

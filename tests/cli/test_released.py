@@ -1,0 +1,137 @@
+"""Released data sets through the command line, in miniature: one task per kind of target, and what corrupt files do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import layouts
+from vitbench.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process, with a data root and a cache of its own; returns code, out and err."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+def cell(task: str, dataset: str, *more: str) -> list[str]:
+    return ["run", "-b", "patch_colour", "-r", "none", "-t", task, "-d", dataset, "--workers", "0", *more]
+
+
+def record(folder: Path) -> dict[str, Any]:
+    [path] = folder.rglob("*.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    "task, dataset",
+    [
+        ("linear_segmentation[image_px=64]", "ade20k"),
+        ("knn_segmentation[image_px=64]", "voc2012"),
+        ("depth[image_px=64]", "nyu_depth_v2"),
+        ("object_discovery", "voc2007"),
+        ("knn_classification[image_px=64]", "imagenet1k"),
+        ("linear_classification[image_px=64]", "cifar10"),
+    ],
+)
+def test_a_task_of_every_kind_of_target_runs(
+    task: str, dataset: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install(dataset, tmp_path / "data", monkeypatch)
+    backbone = "lab_ssl" if task == "object_discovery" else "patch_colour"
+    arguments = cell(task, dataset)
+    arguments[2] = backbone
+    code, _, err = run(*arguments)
+    assert code == 0, err
+    found = record(tmp_path / "runs")
+    assert found["status"] == "ok"
+    assert found["metrics"][found["headline"]]["value"] is not None
+
+
+def test_what_is_missing_is_said_once_with_the_instruction(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(*cell("linear_segmentation", "ade20k"))
+    assert code == 3
+    assert "ADEChallengeData2016.zip" in err
+    assert record(tmp_path / "runs")["status"] == "unavailable"
+
+
+def _corrupt(root: Path) -> list[str]:
+    images = sorted((root / "ADEChallengeData2016/images/training").iterdir())[1:3]
+    for image in images:
+        image.write_bytes(image.read_bytes()[:200])
+    return [str(image) for image in images]
+
+
+def test_corrupt_images_make_a_failed_cell_that_lists_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("ade20k", tmp_path / "data", monkeypatch)
+    broken = _corrupt(tmp_path / "data")
+    code, _, _ = run(*cell("linear_segmentation[image_px=64]", "ade20k"))
+    assert code == 1
+    found = record(tmp_path / "runs")
+    assert found["status"] == "failed"
+    assert all(path in found["reason"] for path in broken)
+    assert "2 of 6 images" in found["reason"]
+
+
+def test_skip_corrupt_leaves_them_out_and_counts_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("ade20k", tmp_path / "data", monkeypatch)
+    _corrupt(tmp_path / "data")
+    code, _, err = run(*cell("linear_segmentation[image_px=64]", "ade20k", "--skip-corrupt"))
+    assert code == 0, err
+    found = record(tmp_path / "runs")
+    assert found["flags"]["skipped_corrupt"] == {"train": 2, "val": 0}
+
+
+def test_all_images_corrupt_is_a_failure_whatever_is_skipped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("ade20k", tmp_path / "data", monkeypatch)
+    for image in (tmp_path / "data/ADEChallengeData2016/images/training").iterdir():
+        image.write_bytes(b"")
+    code, _, _ = run(*cell("linear_segmentation[image_px=64]", "ade20k", "--skip-corrupt"))
+    assert code == 1
+    assert record(tmp_path / "runs")["status"] == "failed"
+
+
+def test_a_subset_skipping_and_the_whole_are_three_identities(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("imagenet1k", tmp_path / "data", monkeypatch)
+    task = "knn_classification[image_px=64]"
+    for more in ([], ["--subset", "stratified:6"], ["--skip-corrupt"], ["--limit", "6"]):
+        code, _, err = run(*cell(task, "imagenet1k", *more))
+        assert code == 0, err
+    assert len(list((tmp_path / "runs").rglob("*.json"))) == 4
+
+
+@pytest.mark.parametrize(
+    "more", [["--subset", "six"], ["--subset", "stratified:0"], ["--subset", "stratified:6", "--limit", "6"]]
+)
+def test_a_subset_that_makes_no_sense_is_a_usage_error(more: list[str], run: Run) -> None:
+    code, _, err = run(*cell("knn_classification", "imagenet1k", *more))
+    assert code == 2
+    assert "--subset" in err
