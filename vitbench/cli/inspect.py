@@ -49,7 +49,7 @@ def inspect(
     options = o.run_options(None, None, data_root, weights, plugin, device=device, offline=offline)
     backbone, repairs = chosen(model)
     pictures = gather(images, limit)
-    settings = Settings(image_px or 0, fit_images, fit_on, dtype, lambda text: print(text, file=sys.stderr))
+    settings = Settings(image_px or 0, fit_images, fit_on, dtype, say=lambda text: print(text, file=sys.stderr))
     found = look(Workbench(options), backbone, repairs, pictures, settings)
     png = out or Path(f"{default_name(backbone)}.png")
     _write(found, png)

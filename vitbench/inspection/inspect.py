@@ -14,12 +14,14 @@ from vitbench.backbones.vit import ViT
 from vitbench.catalogue.resolve import RepairStep, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.data.images import Bytes
-from vitbench.data.load import load
+from vitbench.data.load import describe_dataset, load
 from vitbench.engine.jobs import Workbench
 from vitbench.errors import NotApplicableError, UnavailableError
+from vitbench.heads.ridge import LinearHead
 from vitbench.inspection.fits import MemoryFitContext, TrainTokens, as_float
 from vitbench.inspection.looks import Floats, Inspection, Look, Picture, Row
 from vitbench.inspection.pictures import fitted
+from vitbench.inspection.segment import Labelled, segmented, segmenter
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.compose import build_repair
 from vitbench.tasks.lost import lost_boxes
@@ -31,16 +33,21 @@ FIT_PATCHES, FIT_PX = 24, 224
 WHOLE = View("whole")
 
 Say = Callable[[str], None]
+Maps = list[tuple[Repair[Any], Mapping[str, State]]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """longest_px: of an image, 0 for 32 patches. fit_images of the train split of `fit_on`, for repairs that are fitted."""
+    """longest_px: of an image, 0 for 32 patches. fit_images of the train split of `fit_on`, for repairs that are fitted.
+
+    segment: also fit a quick head on their labels, and show what it predicts.
+    """
 
     longest_px: int = 0
     fit_images: int = 32
     fit_on: str = "scenes"
     dtype: str = "float32"
+    segment: bool = False
     say: Say = field(default=lambda _text: None)
 
 
@@ -69,7 +76,7 @@ def inspect(
         "channels": str(model.card.embed_dim),
         "weights": model.digest or "none",
     }
-    return Inspection(backbone, patch, pictures, tuple(rows), train.told, facts)
+    return Inspection(backbone, patch, pictures, tuple(rows), train.told, facts, train.classes)
 
 
 class _Train:
@@ -80,7 +87,21 @@ class _Train:
         size = min(FIT_PATCHES * patch_px, FIT_PX)
         self.view = View("resize", size).snapped(patch_px)
         self._images: list[Bytes] | None = None
+        self._labelled: Labelled | None = None
         self._recent: list[TrainTokens] = []
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._labelled.classes if self._labelled else ()
+
+    def head(self, model: Backbone, maps: Maps, needs: Sequence[str]) -> LinearHead | None:
+        """A quick segmentation head for patch tokens that went through the maps; None unless it is wanted and can be."""
+        if not self._settings.segment:
+            return None
+        tokens = self.tokens(model)
+        if self._labelled is None:
+            return None
+        return segmenter(MemoryFitContext(tokens, "patch", needs, maps), self._labelled)
 
     @property
     def told(self) -> str:
@@ -93,8 +114,13 @@ class _Train:
         if self._images is None:
             s = self._settings
             s.say(f"fitting on {s.fit_images} images of {s.fit_on}")
-            data = load(s.fit_on, "train", limit=s.fit_images, root=self._root)
-            self._images = [sample["image"] for sample in data]
+            card = describe_dataset(s.fit_on, self._root)
+            targets = ("segmentation",) if s.segment and "segmentation" in card.targets else ()
+            samples = list(load(s.fit_on, "train", targets=targets, limit=s.fit_images, root=self._root))
+            self._images = [sample["image"] for sample in samples]
+            if targets:
+                maps = [sample["segmentation"] for sample in samples]
+                self._labelled = Labelled(maps, card.classes, card.ignore_index)
         for known in self._recent:
             if known.backbone is backbone:
                 return known
@@ -116,13 +142,14 @@ def _row(bench: Workbench, backbone: str, repair: str, pictures: Sequence[Pictur
     steps = [step for step in chain if not step.card.edits and not step.card.swaps and step.card.family != "none"]
     needs = tuple(n for step in steps for n in step.card.needs)
     maps = _fitted(model, steps, (*MAPPED, lost), train)
+    head = train.head(model, maps, needs)
     request = TokenRequest(tuple(dict.fromkeys((*fields, *needs))), WHOLE)
     looks = []
     for i, picture in enumerate(pictures):
         tokens = as_float(model.tokens([picture.pixels], request, [f"{i}-{picture.name}"]))
         for mapped, states in maps:
             tokens = mapped.map(tokens, states)
-        looks.append(_look(tokens, lost))
+        looks.append(_look(tokens, lost, head))
     changed = tuple(f for f in (*MAPPED, lost, "norms") if any(s.acts_on(f) for s in chain if s.card.family != "none"))
     own = swapped or any(step.card.edits for step in chain) or not steps
     return Row(repair, tuple(looks), changed, own)
@@ -152,11 +179,9 @@ def _edited(model: Backbone, step: RepairStep, train: _Train) -> Backbone:
     return repair.edit(model, state)
 
 
-def _fitted(
-    model: Backbone, steps: Sequence[RepairStep], fields: Sequence[str], train: _Train
-) -> list[tuple[Repair[Any], Mapping[str, State]]]:
+def _fitted(model: Backbone, steps: Sequence[RepairStep], fields: Sequence[str], train: _Train) -> Maps:
     """The maps of a chain with their states, each fitted on what those before it give."""
-    maps: list[tuple[Repair[Any], Mapping[str, State]]] = []
+    maps: Maps = []
     needs = tuple(n for step in steps for n in step.card.needs)
     tokens = train.tokens(model) if any(step.card.needs_fit for step in steps) else None
     for step in steps:
@@ -170,7 +195,7 @@ def _fitted(
     return maps
 
 
-def _look(tokens: Tokens, lost: str) -> Look:
+def _look(tokens: Tokens, lost: str, head: LinearHead | None) -> Look:
     found = lost_boxes(tokens[lost])
     _, w = tokens.geometry.grid_hw
     x0, y0, x1, y1 = (float(v) for v in found.boxes[0])
@@ -184,6 +209,7 @@ def _look(tokens: Tokens, lost: str) -> Look:
         register_attention=_array(tokens["register_attention"][0]) if "register_attention" in tokens else None,
         box=(x0, y0, x1, y1),
         seed=(row, col),
+        classes=None if head is None else segmented(head, tokens, "patch"),
     )
 
 

@@ -30,6 +30,7 @@ class Look:
 
     patch: h w c, what tasks read. norms: l h w after every block. size: h w, norm of the last block's tokens as the repair
     leaves them. attention: heads h w and registers h w, None where the backbone has none. box: x0 y0 x1 y1 in cells.
+    classes: h w, the class that a quick head gives each cell.
     """
 
     patch: Floats
@@ -39,6 +40,7 @@ class Look:
     register_attention: Floats | None
     box: tuple[float, float, float, float]
     seed: tuple[int, int]
+    classes: npt.NDArray[np.uint8] | None = None
 
     @property
     def grid_hw(self) -> tuple[int, int]:
@@ -77,6 +79,7 @@ class Inspection:
     rows: tuple[Row, ...]
     fitted_on: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @property
     def seen(self) -> tuple[Row, ...]:

@@ -19,6 +19,8 @@ Bytes = npt.NDArray[np.uint8]
 
 TAILS = (2, 98)  # percentiles of a component that become 0 and 1
 FLAGGED = (230, 97, 1)  # orange that is told from grey by hue and by lightness
+# Tol 2021, "muted": ten colours that colour-blind readers tell apart.
+MUTED = ("332288", "cc6677", "ddcc77", "117733", "88ccee", "882255", "44aa99", "999933", "aa4499", "dddddd")
 _LOUD = 2.0  # tokens count at most twice their group's median, so that a few outliers do not take the basis
 
 
@@ -105,6 +107,11 @@ def mosaic(maps: Floats, high: float) -> Bytes:
         y, x = (i // columns) * (h + 1), (i % columns) * (w + 1)
         out[y : y + h, x : x + w] = heat(one, 0, high, "magma")
     return out
+
+
+def palette() -> Bytes:
+    """Colours of classes: k 3."""
+    return np.array([[int(code[i : i + 2], 16) for i in (0, 2, 4)] for code in MUTED], np.uint8)
 
 
 def data_uri(rgb: Bytes, kind: str = "png", quality: int = 82) -> str:

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from vitbench.inspection.looks import Inspection
-from vitbench.reports.colours import Bytes, data_uri
+from vitbench.reports.colours import MUTED, Bytes, data_uri
 from vitbench.reports.panels import Panel, Strip, block_norms, strips
-from vitbench.reports.plots import Curve, Plot, plot
+from vitbench.reports.plots import COLOURS, Curve, Plot, plot
 
+BINS = 40
 PHOTO_PX = 224  # longer side of the photo in a page
 
 
@@ -46,8 +47,10 @@ class Gallery:
     backbone: str
     images: tuple[tuple[str, tuple[ShownStrip, ...]], ...]
     norms: Plot | None
+    histogram: Plot | None
     refused: tuple[tuple[str, str], ...]
     fitted_on: str
+    classes: tuple[tuple[str, str], ...]  # name and colour
 
 
 def gallery(inspection: Inspection, without: Sequence[str] = ()) -> Gallery:
@@ -58,7 +61,11 @@ def gallery(inspection: Inspection, without: Sequence[str] = ()) -> Gallery:
         photo = data_uri(_small(picture.pixels), "jpeg")
         images.append((picture.name, tuple(_strip(strip, photo, aspect, without) for strip in found)))
     refused = tuple((row.repair, row.refused) for row in inspection.rows if row.refused)
-    return Gallery(inspection.backbone, tuple(images), norms_plot(inspection), refused, inspection.fitted_on)
+    classes = tuple((name, f"#{MUTED[k % len(MUTED)]}") for k, name in enumerate(inspection.classes))
+    return Gallery(
+        inspection.backbone, tuple(images), norms_plot(inspection), histogram(inspection), refused,
+        inspection.fitted_on, classes,
+    )  # fmt: skip
 
 
 def norms_plot(inspection: Inspection) -> Plot | None:
@@ -70,6 +77,22 @@ def norms_plot(inspection: Inspection) -> Plot | None:
     ]
     note = "median, 5 to 95 %, and largest (dotted) over all tokens shown"
     return plot("Token norms after each block", curves, note, "block", log=True, legend=True) if curves else None
+
+
+def histogram(inspection: Inspection) -> Plot | None:
+    """Norms of the last block's tokens as each repair leaves them, in shares of all tokens, on a logarithmic axis."""
+    sizes = {row.repair: np.concatenate([look.size.ravel() for look in row.looks]) for row in inspection.seen}
+    if not sizes:
+        return None
+    every = np.log10(np.maximum(np.concatenate(list(sizes.values())), 1e-6))
+    edges = np.linspace(every.min() - 0.02, every.max() + 0.02, BINS + 1)
+    middle = [float(10**v) for v in (edges[:-1] + edges[1:]) / 2]
+    curves = []
+    for repair, size in sizes.items():
+        counts, _ = np.histogram(np.log10(np.maximum(size, 1e-6)), edges)
+        curves.append(Curve(repair, middle, [float(v) for v in 100 * counts / len(size)]))
+    note = "% of the last block's tokens, as each repair leaves them"
+    return plot("Token norms", curves[:COLOURS], note, "norm", log_x=True, legend=True, dots=False)
 
 
 def _strip(strip: Strip, photo: str, aspect: str, without: Sequence[str]) -> ShownStrip:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vitbench.inspection.looks import Floats, Inspection, Row, norm_numbers
+from vitbench.reports.documents import render
 from vitbench.reports.gallery import gallery
-from vitbench.reports.pages import render
 
 KEPT_ENERGY = 0.995
 LUT = 64

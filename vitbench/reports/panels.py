@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitbench.inspection.looks import Inspection, Look, Picture, Row, similarity
-from vitbench.reports.colours import Bytes, flagged, heat, mosaic, pca_rgb
+from vitbench.reports.colours import Bytes, flagged, heat, mosaic, palette, pca_rgb
 
 TIMES_MEDIAN = 3.0  # norm over median that is drawn brightest
 UNTOUCHED = "not touched"
@@ -58,6 +58,8 @@ def _panels(picture: Picture, row: Row, i: int, rgb: Bytes) -> tuple[Panel, ...]
         top = float(look.register_attention.max())
         count = len(look.register_attention)
         found.append(Panel("registers", f"{count} registers", mosaic(look.register_attention, top), f"max {top:.1%}"))
+    if look.classes is not None:
+        found.append(Panel("segmentation", "segmentation", palette()[look.classes % len(palette())]))
     h, w = look.grid_hw
     found.append(_similar(look, look.seed, "LOST's seed", "x"))
     found.append(_similar(look, (h // 2, w // 2), "the centre", "+"))

@@ -93,6 +93,9 @@ class Axis:
 
     def _log_values(self) -> list[float]:
         low, high = 10**self._a, 10**self._b
+        if high < 4 * low:  # too short for powers of ten
+            step = next(s for s in (10.0**k * m for k in range(-6, 9) for m in (1, 2, 5)) if (high - low) / s <= 5)
+            return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
         decades = range(math.floor(self._a), math.ceil(self._b) + 1)
         steps = (1.0, 2.0, 5.0) if self._b - self._a < 3 else (1.0,)
         values = [m * 10.0**d for d in decades for m in steps]
@@ -101,7 +104,7 @@ class Axis:
 
 def plot(
     title: str, curves: Sequence[Curve], note: str = "", x_name: str = "", *,
-    log: bool = False, log_x: bool = False, legend: bool = False,
+    log: bool = False, log_x: bool = False, legend: bool = False, dots: bool = True,
 ) -> Plot:  # fmt: skip
     """Curves on common axes. Curves without a single point are left out."""
     kept = [c for c in curves if any(v is not None for v in c.y)]
@@ -109,14 +112,14 @@ def plot(
     every = [v for c in kept for v in (*c.y, *c.low, *c.high, *c.upper) if v is not None] or [0.0]
     x_axis = Axis(xs, LEFT + 6, RIGHT, log_x, room=0.0)
     y_axis = Axis([v for v in every if v > 0] or [1.0] if log else every, BOTTOM, TOP, log)
-    series = tuple(_series(c, i % COLOURS, x_axis, y_axis) for i, c in enumerate(kept))
+    series = tuple(_series(c, i % COLOURS, x_axis, y_axis, dots) for i, c in enumerate(kept))
     places = sorted(set(xs))
     few = len(places) <= 13 and not log_x
     x_ticks = tuple(Tick(x_axis(x), f"{x:g}") for x in places) if few else x_axis.ticks(6)
     return Plot(title, note, x_name, series, x_ticks, y_axis.ticks(), legend)
 
 
-def _series(c: Curve, colour: int, x_axis: Axis, y_axis: Axis) -> Series:
+def _series(c: Curve, colour: int, x_axis: Axis, y_axis: Axis, dotted: bool) -> Series:
     dots = tuple(
         (x_axis(x), y_axis(y), f"{c.name}: {y:.4g} at {x:g}") for x, y in zip(c.x, c.y, strict=True) if y is not None
     )
@@ -126,7 +129,7 @@ def _series(c: Curve, colour: int, x_axis: Axis, y_axis: Axis) -> Series:
         back = [(x_axis(x), y_axis(v)) for x, v in zip(c.x, c.low, strict=True)]
         band = _points([*there, *reversed(back)])
     upper = _points([(x_axis(x), y_axis(v)) for x, v in zip(c.x, c.upper, strict=True)]) if c.upper else ""
-    return Series(c.name, colour, _points([(x, y) for x, y, _ in dots]), dots, band, upper)
+    return Series(c.name, colour, _points([(x, y) for x, y, _ in dots]), dots if dotted else (), band, upper)
 
 
 def _points(pairs: Sequence[tuple[float, float]]) -> str:
