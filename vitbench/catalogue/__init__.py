@@ -19,7 +19,7 @@ BACKBONES: Registry[BackboneCard] = Registry("backbone", BACKBONE_CARDS, base="v
 DEFECTS: Registry[DefectCard] = Registry("defect", DEFECT_CARDS)
 REPAIRS: Registry[RepairCard] = Registry(
     "repair",
-    (*REPAIR_CARDS, *EDIT_CARDS, *SINGULAR_CARDS, *ENSEMBLE_CARDS, *DENOISING_CARDS),
+    (*REPAIR_CARDS, *EDIT_CARDS, *SINGULAR_CARDS, *ENSEMBLE_CARDS, *DENOISING_CARDS, *POSITION_CARDS),
     base="vitbench.repairs.base:Repair",
 )
 TASKS: Registry[TaskCard] = Registry("task", TASK_CARDS, base="vitbench.tasks.base:Task")

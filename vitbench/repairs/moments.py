@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,14 @@ class Moments:
         return self.second / max(self.count, 1)
 
 
-def moments(context: FitContext, *, full: bool = False) -> Moments:
-    """Moments of `context.field` over all train tokens; memory is that of one batch and, where `full`, of c x c."""
+def moments(context: FitContext, *, full: bool = False, read: Callable[[Tokens, str], Tensor] = rows) -> Moments:
+    """Moments of `context.field` over all train tokens; memory is that of one batch and, where `full`, of c x c.
+
+    read: what gives the rows n c of a batch, where they are more than the field's own.
+    """
     total: Moments | None = None
     for tokens in context.tokens():
-        x = rows(tokens, context.field)
+        x = read(tokens, context.field)
         if len(x):
             total = _of_batch(x, full) if total is None else _merged(total, _of_batch(x, full))
     if total is None or total.count < 2:
