@@ -1,4 +1,4 @@
-"""Labels carried from frame to frame by token similarity (Jabri et al. 2020, arXiv 2006.14613; DINO, arXiv 2104.14294).
+"""Labels carried from frame to frame by token similarity (Jabri et al. 2020; Caron et al. 2021, arXiv 2104.14294).
 
 The reference builds an affinity of all tokens with all tokens of eight frames, and a mask of the neighbourhood by four
 nested loops. Here a tile of tokens meets only the frames' tokens within its reach, so memory does not grow with the frame.

@@ -6,7 +6,7 @@ from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.tasks.classification import KNN_CLASSIFICATION, LINEAR_CLASSIFICATION
 from vitbench.catalogue.tasks.clusters import CLUSTER_SEGMENTATION
 from vitbench.catalogue.tasks.depth import DEPTH
-from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY
+from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
 from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGMENTATION
 from vitbench.catalogue.tasks.video import LABEL_PROPAGATION
@@ -17,6 +17,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     CLUSTER_SEGMENTATION,
     DEPTH,
     OBJECT_DISCOVERY,
+    SALIENCY,
     LABEL_PROPAGATION,
     KNN_CLASSIFICATION,
     LINEAR_CLASSIFICATION,

@@ -135,3 +135,38 @@ OBJECT_DISCOVERY = TaskCard(
         ),
     ),
 )
+
+
+@dataclass(frozen=True)
+class SaliencySettings(TokenCutSettings):
+    """Settings of `saliency@tokencut`."""
+
+    component: bool = setting(False, "keep only the part of the mask that is connected with the most extreme patch")
+
+
+SALIENCY = TaskCard(
+    name="saliency",
+    entry="vitbench.tasks.saliency:Saliency",
+    title="Saliency",
+    family="dense",
+    metric="saliency",
+    headline="maxF",
+    targets=("segmentation",),
+    splits=("val",),
+    summary="The object of an image as a mask, no training.",
+    protocols=(
+        Protocol(
+            name="tokencut",
+            version=1,
+            settings=SaliencySettings(),
+            summary="The second eigenvector of the normalised cut of the image's keys, brought to 0..1, is the saliency map; its "
+            "part above the mean is the mask. maxF has beta squared 0.3 over 255 thresholds, precision and recall averaged over "
+            "images first.",
+            source=_TOKENCUT,
+            differs="Without the bilateral solver, which reads the pixels and not the tokens. maxF is that of the eigenvector "
+            "itself; the reference's is that of a mask. Maps and masks go to the annotation's size bilinearly. Images are not "
+            "resized to a multiple of the patch but padded. On data sets with several classes the mask is that of every "
+            "object class; images without any are left out and counted.",
+        ),
+    ),
+)
