@@ -152,7 +152,7 @@ def _row(bench: Workbench, backbone: str, repair: str, pictures: Sequence[Pictur
         looks.append(_look(tokens, lost, head))
     changed = tuple(f for f in (*MAPPED, lost, "norms") if any(s.acts_on(f) for s in chain if s.card.family != "none"))
     own = swapped or any(step.card.edits for step in chain) or not steps
-    return Row(repair, tuple(looks), changed, own)
+    return Row(repair, tuple(looks), changed, own, swapped)
 
 
 def _twin(card: Any, backbone: str) -> str:

@@ -49,12 +49,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Row:
-    """One repair over all images. `fields` are those it changed; `refused` says why there are no looks."""
+    """One repair over all images. `fields` are those it changed; `refused` says why there are no looks.
+
+    own_forward: the backbone ran differently for it, or is as it is; a map of tokens has none. swapped: other weights.
+    """
 
     repair: str
     looks: tuple[Look, ...] = ()
     fields: tuple[str, ...] = ()
     own_forward: bool = True
+    swapped: bool = False
     refused: str = ""
 
     def block_norms(self) -> list[Floats]:

@@ -24,17 +24,21 @@ MUTED = ("332288", "cc6677", "ddcc77", "117733", "88ccee", "882255", "44aa99", "
 _LOUD = 2.0  # tokens count at most twice their group's median, so that a few outliers do not take the basis
 
 
-def pca_rgb(groups: Sequence[Sequence[Floats]]) -> list[list[Bytes]]:
+def pca_rgb(groups: Sequence[Sequence[Floats]], foreign: Sequence[bool] = ()) -> list[list[Bytes]]:
     """Grids (h w c) of several repairs (groups) as RGB, all in one basis: equal colours mean equal directions.
 
-    Each group is centred and brought to one scale first. A group with other channels than the first has a basis of its
-    own, with its components matched to the first group's by correlation over the same patches.
+    Each group is centred and brought to one scale first. A group with other channels than the first, or of other weights
+    (`foreign`), has a basis of its own, its components matched to the first group's by correlation over the same patches.
     """
     flat = [_centred(group) for group in groups]
     width = flat[0].shape[1]
-    shared = _basis(np.concatenate([_clipped(x) for x in flat if x.shape[1] == width]))
+    alike = [x.shape[1] == width and not (foreign and foreign[i]) for i, x in enumerate(flat)]
+    shared = _basis(np.concatenate([_clipped(x) for x, same in zip(flat, alike, strict=True) if same]))
     reference = flat[0] @ shared
-    projected = [x @ shared if x.shape[1] == width else _matched(x @ _basis(_clipped(x)), reference) for x in flat]
+    projected = [
+        x @ shared if same else _matched(x @ _basis(_clipped(x)), reference)
+        for x, same in zip(flat, alike, strict=True)
+    ]
     together = np.concatenate(projected)
     low, high = np.percentile(together, TAILS, axis=0)
     out = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitbench.inspection.looks import Inspection
 from vitbench.reports.colours import MUTED, Bytes, data_uri
-from vitbench.reports.panels import Panel, Strip, block_norms, strips
+from vitbench.reports.panels import Panel, Strip, block_norms, kinds, strips
 from vitbench.reports.plots import COLOURS, Curve, Plot, plot
 
 BINS = 40
@@ -34,10 +34,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class ShownStrip:
-    """One image through one repair, as the pages draw it."""
+    """One image through one repair, as the pages draw it; panels by kind."""
 
     repair: str
-    panels: tuple[Shown, ...]
+    panels: Mapping[str, Shown]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Gallery:
     """One backbone: per image its name and strips, the norms after each block, and what could not be shown."""
 
     backbone: str
+    kinds: tuple[str, ...]
     images: tuple[tuple[str, tuple[ShownStrip, ...]], ...]
     norms: Plot | None
     histogram: Plot | None
@@ -55,15 +56,16 @@ class Gallery:
 
 def gallery(inspection: Inspection, without: Sequence[str] = ()) -> Gallery:
     """An inspection for a page; panels of the kinds in `without` are left out."""
-    images = []
-    for picture, found in zip(inspection.pictures, strips(inspection), strict=True):
+    images, drawn = [], strips(inspection)
+    columns = tuple(kind for kind in kinds(drawn) if kind not in without)
+    for picture, found in zip(inspection.pictures, drawn, strict=True):
         aspect = f"{picture.pixels.shape[1]} / {picture.pixels.shape[0]}"
         photo = data_uri(_small(picture.pixels), "jpeg")
-        images.append((picture.name, tuple(_strip(strip, photo, aspect, without) for strip in found)))
+        images.append((picture.name, tuple(_strip(strip, photo, aspect, columns) for strip in found)))
     refused = tuple((row.repair, row.refused) for row in inspection.rows if row.refused)
     classes = tuple((name, f"#{MUTED[k % len(MUTED)]}") for k, name in enumerate(inspection.classes))
     return Gallery(
-        inspection.backbone, tuple(images), norms_plot(inspection), histogram(inspection), refused,
+        inspection.backbone, columns, tuple(images), norms_plot(inspection), histogram(inspection), refused,
         inspection.fitted_on, classes,
     )  # fmt: skip
 
@@ -95,8 +97,8 @@ def histogram(inspection: Inspection) -> Plot | None:
     return plot("Token norms", curves[:COLOURS], note, "norm", log_x=True, legend=True, dots=False)
 
 
-def _strip(strip: Strip, photo: str, aspect: str, without: Sequence[str]) -> ShownStrip:
-    return ShownStrip(strip.repair, tuple(_shown(p, photo, aspect) for p in strip.panels if p.kind not in without))
+def _strip(strip: Strip, photo: str, aspect: str, columns: Sequence[str]) -> ShownStrip:
+    return ShownStrip(strip.repair, {p.kind: _shown(p, photo, aspect) for p in strip.panels if p.kind in columns})
 
 
 def _shown(panel: Panel, photo: str, aspect: str) -> Shown:

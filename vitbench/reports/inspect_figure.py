@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from vitbench.inspection.looks import Inspection
-from vitbench.reports.panels import BlockNorms, Panel, Strip, block_norms, strips
+from vitbench.reports.panels import BlockNorms, Panel, Strip, block_norms, kinds, strips
 
 SIDE = 1.5  # inches of a panel
 LABEL, GAP, HEAD, NORMS = 0.36, 0.1, 0.62, 2.3
@@ -23,13 +23,13 @@ BOX = "#ffd500"
 def figure(inspection: Inspection) -> Figure:
     """Every image of the inspection; its height grows with images x repairs, its width with the kinds of panels."""
     images = strips(inspection)
-    columns = max((len(strip.panels) for image in images for strip in image), default=1)
+    columns = kinds(images)
     heights = [_height(image) for image in images]
     body = sum((h + LABEL + GAP) * len(image) + GAP for h, image in zip(heights, images, strict=True))
     norms = block_norms(inspection.seen)
     refused = [row for row in inspection.rows if row.refused]
     foot = (NORMS if norms else 0.2) + 0.2 * len(refused)
-    width, height = max(columns * (SIDE + GAP) + GAP, 6.5), HEAD + body + foot
+    width, height = max(len(columns) * (SIDE + GAP) + GAP, 6.5), HEAD + body + foot
     made = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(made)
     canvas = _Canvas(made, width, height)
@@ -38,7 +38,7 @@ def figure(inspection: Inspection) -> Figure:
     y = HEAD
     for image, panel_height in zip(images, heights, strict=True):
         for strip in image:
-            canvas.strip(strip, y, panel_height, len(images) > 1)
+            canvas.strip(strip, columns, y, panel_height, len(images) > 1)
             y += panel_height + LABEL + GAP
         y += GAP
     if norms:
@@ -74,11 +74,12 @@ class _Canvas:
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         self.figure.text(x / self.width, 1 - y / self.height, text, va="center", parse_math=False, **style)
 
-    def strip(self, strip: Strip, y: float, height: float, named: bool) -> None:
+    def strip(self, strip: Strip, columns: Sequence[str], y: float, height: float, named: bool) -> None:
         self.text(GAP, y + 0.08, strip.repair, size=8, weight="bold")
         if named:
             self.text(GAP + SIDE + GAP, y + 0.08, strip.image, size=7, color="#666666")
-        for i, panel in enumerate(strip.panels):
+        for panel in strip.panels:
+            i = columns.index(panel.kind)
             axes = self.axes(GAP + i * (SIDE + GAP), y + LABEL, SIDE, height)
             _draw(axes, panel)
             axes.set_title(panel.title, fontsize=6.5, loc="left", pad=2)

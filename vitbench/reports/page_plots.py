@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitbench.reports.cells import base_of
 from vitbench.reports.leaderboard import Leaderboard, Row, Table
@@ -12,7 +12,7 @@ from vitbench.reports.plots import BOTTOM, LEFT, RIGHT, TOP, Axis, Tick
 
 NAME_PX, COLUMN_PX, ROW_PX, HEAD_PX = 190, 132, 17, 48
 SHOWN = (-1.0, 1.5)  # share of the damage; beyond it dots stand at the edge, and the text tells
-NAMED_POINTS = 4
+NAMED_POINTS, NAME_WIDTH, NAME_HEIGHT = 5, 130, 13
 
 
 @dataclass(frozen=True)
@@ -183,17 +183,18 @@ def _scatter(i: int, table: Table, rows: Sequence[Row]) -> Scatter:
         v * number.scale for r in rows if (d := r.difference) for v in (d.ci_low, d.ci_high, d.delta) if v is not None
     ]
     y_axis = Axis([*ends, 0.0], BOTTOM, TOP)
-    order = sorted(range(len(rows)), key=lambda k: -abs(d.delta) if (d := rows[k].difference) else 0.0)
-    points = [
-        _point(rows[k], max(costs[k], floor), x_axis, y_axis, number, rank < NAMED_POINTS)
-        for rank, k in enumerate(order)
-    ]
+    order = sorted(range(len(rows)), key=lambda k: -_size(rows[k]))
+    points = [_point(rows[k], max(costs[k], floor), x_axis, y_axis, number) for k in order]
     x_ticks = (Tick(x_axis(floor), "none"), *(t for t in x_axis.ticks() if t.at > x_axis(floor) + 24))
     note = f"{table.metric}, {'higher' if table.higher_is_better else 'lower'} is better"
-    return Scatter(i, note, tuple(points), x_ticks, y_axis.ticks(), y_axis(0))
+    return Scatter(i, note, tuple(_named(points)), x_ticks, y_axis.ticks(), y_axis(0))
 
 
-def _point(row: Row, cost: float, x_axis: Axis, y_axis: Axis, number: Numbers, named: bool) -> Point:
+def _size(row: Row) -> float:
+    return abs(row.difference.delta) if row.difference else 0.0
+
+
+def _point(row: Row, cost: float, x_axis: Axis, y_axis: Axis, number: Numbers) -> Point:
     change = row.difference
     assert change is not None
     y = change.delta * number.scale
@@ -203,5 +204,19 @@ def _point(row: Row, cost: float, x_axis: Axis, y_axis: Axis, number: Numbers, n
     x = x_axis(cost)
     return Point(
         x, y_axis(y), y_axis(low), y_axis(high), {"▲": "better", "▼": "worse"}.get(row.mark, "even"),
-        (row.forwards_per_image or 1) > 1, told, row.repair if named else "", "end" if x > (LEFT + RIGHT) / 2 else "start",
+        (row.forwards_per_image or 1) > 1, told, row.repair, "end" if x > (LEFT + RIGHT) / 2 else "start",
     )  # fmt: skip
+
+
+def _named(points: Sequence[Point]) -> list[Point]:
+    """The first few that could be told apart from nothing keep their names, where names do not cover each other."""
+    placed: list[Point] = []
+    out = []
+    for p in points:
+        free = all(abs(p.y - q.y) >= NAME_HEIGHT or abs(p.x - q.x) >= NAME_WIDTH for q in placed)
+        if p.kind != "even" and free and len(placed) < NAMED_POINTS:
+            placed.append(p)
+            out.append(p)
+        else:
+            out.append(replace(p, name=""))
+    return out

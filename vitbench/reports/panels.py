@@ -12,6 +12,7 @@ from vitbench.reports.colours import Bytes, flagged, heat, mosaic, palette, pca_
 
 TIMES_MEDIAN = 3.0  # norm over median that is drawn brightest
 UNTOUCHED = "not touched"
+ORDER = ("lost", "pca", "norm", "outliers", "cls", "registers", "segmentation", "similar x", "similar +")
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,17 @@ class Strip:
 def strips(inspection: Inspection) -> list[list[Strip]]:
     """Per image, one strip of panels per repair that has something to show."""
     rows = inspection.seen
-    colours = pca_rgb([[look.patch for look in row.looks] for row in rows]) if rows else []
+    colours = pca_rgb([[x.patch for x in row.looks] for row in rows], [row.swapped for row in rows]) if rows else []
     return [
         [Strip(picture.name, row.repair, _panels(picture, row, i, colours[r][i])) for r, row in enumerate(rows)]
         for i, picture in enumerate(inspection.pictures)
     ]
+
+
+def kinds(images: Sequence[Sequence[Strip]]) -> list[str]:
+    """The kinds of panels that any strip has, in their order: columns, so that one kind stands below the other."""
+    found = {panel.kind for image in images for strip in image for panel in strip.panels}
+    return [kind for kind in ORDER if kind in found]
 
 
 def _panels(picture: Picture, row: Row, i: int, rgb: Bytes) -> tuple[Panel, ...]:
