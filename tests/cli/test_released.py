@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import layouts
-from vitbench.cli import main
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process, with a data root and a cache of its own; returns code, out and err."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VITBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
+from tests.cli.conftest import Run
 
 
 def cell(task: str, dataset: str, *more: str) -> list[str]:

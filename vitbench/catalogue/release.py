@@ -26,12 +26,14 @@ class Release:
     """How to obtain a data set.
 
     folder: what it must become below the data root; `also`: other folders in which it is found as well.
-    obtain: one line on where it is and which licence step it takes. downloads: files that need no such step; only these
-    are fetched. hub_id: a Hugging Face data set stored as parquet; hub_note: what else is there and does not load.
+    obtain: one line on where it is and which licence step it takes. size: of what is to be downloaded, where known.
+    downloads: files that need no such step; only these are fetched. hub_id: a Hugging Face data set stored as parquet;
+    hub_note: what else is there and does not load.
     """
 
     folder: str
     obtain: str
+    size: str = ""
     also: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
     hub_id: str = ""
@@ -39,7 +41,8 @@ class Release:
 
     def remedy(self) -> str:
         """The instruction printed where the data are not there."""
-        return f"{self.obtain}; it must become DATA_ROOT/{self.folder} (--data-root, VITBENCH_DATA or vitbench.toml)"
+        size = f" ({self.size})" if self.size else ""
+        return f"{self.obtain}{size}; it must become DATA_ROOT/{self.folder} (--data-root, VITBENCH_DATA or vitbench.toml)"
 
 
 @cache

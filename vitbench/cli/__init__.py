@@ -30,6 +30,7 @@ def _mount() -> None:
     from vitbench.cli.cache import cache
     from vitbench.cli.check import check
     from vitbench.cli.compare import compare
+    from vitbench.cli.data import data
     from vitbench.cli.doctor import doctor
     from vitbench.cli.inspect import inspect
     from vitbench.cli.leaderboard import leaderboard
@@ -53,6 +54,7 @@ def _mount() -> None:
     app.command()(check)
     app.command()(doctor)
     app.add_typer(cache, name="cache")
+    app.add_typer(data, name="data")
 
 
 def main(arguments: list[str] | None = None) -> None:

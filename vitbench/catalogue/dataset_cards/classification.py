@@ -27,7 +27,7 @@ IMAGENET1K = _labelled(
     Release(
         "imagenet",
         "register at image-net.org, then ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar unpacked into train/<wnid>/ and "
-        "val/<wnid>/",
+        "val/<wnid>/", size="145 GB",
         also=("imagenet1k", "ILSVRC2012"), hub_id="ILSVRC/imagenet-1k", hub_note="gated: accept its terms first",
     ),
     Source("Russakovsky et al.", 2015, "1409.0575", "https://image-net.org"), licence="non-commercial research, by registration",
@@ -35,7 +35,8 @@ IMAGENET1K = _labelled(
 CIFAR10 = _labelled(
     "cifar10", "cifar:LAYOUT", "CIFAR-10: 32 x 32 pixels, 10 classes", {"train": 50000, "test": 10000},
     Release(
-        "cifar-10-batches-bin", "cifar-10-binary.tar.gz (162 MB) of www.cs.toronto.edu/~kriz/cifar.html, no registration",
+        "cifar-10-batches-bin", "cifar-10-binary.tar.gz of www.cs.toronto.edu/~kriz/cifar.html, no registration",
+        size="162 MB",
         downloads=(
             Download("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
         ),
@@ -109,7 +110,7 @@ FLOWERS = _labelled(
 FOOD101 = _labelled(
     "food101", "class_lists:FOOD", "Food-101: 101 dishes", {"train": 75750, "test": 25250},
     Release(
-        "food-101", "food-101.tar.gz of data.vision.ee.ethz.ch, no registration",
+        "food-101", "food-101.tar.gz of data.vision.ee.ethz.ch, no registration", size="5 GB",
         downloads=(Download("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", "85eeb15f3717b99a5da872d97d918f87"),),
         hub_id="ethz/food101",
     ),
@@ -131,6 +132,7 @@ SUN397 = _labelled(
     {"train": 19850, "test": 19850},
     Release(
         "SUN397", "SUN397.tar.gz of vision.princeton.edu/projects/2010/SUN, and its Partitions.zip unpacked into it",
+        size="37 GB",
         downloads=(
             Download("http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz", "8ca2778205c41d23104230ba66911c7a"),
             Download("https://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip", into="SUN397"),

@@ -19,6 +19,7 @@ COCO20K = DatasetCard(
         "coco",
         f"{_COCO}/zips/train2014.zip into coco/images/, annotations_trainval2014.zip, and coco_20k_filenames.txt (in "
         "datasets/ of github.com/valeoai/LOST)",
+        size="13 GB",
         also=("COCO",),
         downloads=(
             Download(f"{_COCO}/zips/train2014.zip", into="coco/images"),
@@ -39,6 +40,7 @@ _DAVIS_2017 = "https://data.vision.ee.ethz.ch/csergi/share/davis/DAVIS-2017-trai
 _DAVIS_RELEASE = Release(
     "DAVIS",
     "DAVIS-2017-trainval-480p.zip of davischallenge.org, no registration",
+    size="0.8 GB",
     downloads=(Download(_DAVIS_2017),),
 )
 DAVIS2017 = DatasetCard(

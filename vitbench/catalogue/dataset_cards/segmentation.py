@@ -14,12 +14,14 @@ _VOC2012_TRAINVAL = Download(f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar", "6cd
 VOC2007_RELEASE = Release(
     "VOCdevkit/VOC2007",
     f"VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from {_VOC}/voc2007, no registration",
+    size="0.9 GB",
     also=("VOC2007/VOCdevkit/VOC2007",),
     downloads=(VOC2007_TRAINVAL, VOC2007_TEST),
 )
 _VOC2012_RELEASE = Release(
     "VOCdevkit/VOC2012",
-    f"VOCtrainval_11-May-2012.tar (2 GB) from {_VOC}/voc2012, no registration",
+    f"VOCtrainval_11-May-2012.tar from {_VOC}/voc2012, no registration",
+    size="2 GB",
     also=("VOC2012/VOCdevkit/VOC2012",),
     downloads=(_VOC2012_TRAINVAL,),
     hub_id="nateraw/pascal-voc-2012",
@@ -83,6 +85,7 @@ ADE20K = DatasetCard(
     release=Release(
         "ADEChallengeData2016",
         "ADEChallengeData2016.zip from data.csail.mit.edu/places/ADEchallenge, no registration",
+        size="0.9 GB",
         downloads=(
             Download(
                 "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
@@ -107,6 +110,7 @@ CITYSCAPES = DatasetCard(
     release=Release(
         "cityscapes",
         "register at www.cityscapes-dataset.com, then gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip",
+        size="11 GB",
     ),
 )
 _CONTEXT_SOURCE = Source("Mottaghi et al.", 2014, url="https://cs.stanford.edu/~roozbeh/pascal-context/")
@@ -154,6 +158,7 @@ COCO_STUFF = DatasetCard(
         "coco",
         f"{_COCO_2017}, and stuff_annotations_trainval2017.zip (all from {_COCO}) unpacked, its two archives of pixelmaps too, "
         "into coco/annotations/stuff_annotations/",
+        size="20 GB",
         also=("COCO",),
     ),
 )
@@ -170,6 +175,7 @@ COCO_THINGS = DatasetCard(
         "coco",
         f"{_COCO_2017}, and panoptic_annotations_trainval2017.zip (all from {_COCO}) unpacked, its two archives of PNGs too, "
         "into coco/annotations/",
+        size="20 GB",
         also=("COCO",),
     ),
     differs="From the panoptic release itself; without it the masks of instances_*.json are painted, smaller over larger. "
