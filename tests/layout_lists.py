@@ -11,7 +11,9 @@ from scipy.io import savemat
 from tests.layouts import Miniature, jpeg, text
 
 
-def _fill(root: Path, splits: tuple[str, ...], path: Callable[[str, int, int], str]) -> tuple[Miniature, dict[str, list[tuple[str, int]]]]:
+def _fill(
+    root: Path, splits: tuple[str, ...], path: Callable[[str, int, int], str]
+) -> tuple[Miniature, dict[str, list[tuple[str, int]]]]:
     """path(split, class, number) -> image path; its stem is the key. Returns paths and classes per split."""
     mini, made = Miniature(), {}
     for split in splits:

@@ -122,7 +122,10 @@ def ade20k(root: Path) -> Miniature:
             name = f"ADE_{split}_{i:08d}"
             s = mini.next(name, split)
             jpeg(place / "images" / folder / f"{name}.jpg", s.image)
-            png(place / "annotations" / folder / f"{name}.png", np.where(s.segmentation == 255, 0, s.segmentation + 1).astype(np.uint8))
+            png(
+                place / "annotations" / folder / f"{name}.png",
+                np.where(s.segmentation == 255, 0, s.segmentation + 1).astype(np.uint8),
+            )
     return mini
 
 
@@ -189,10 +192,14 @@ def coco_things(root: Path) -> Miniature:
             png(place / f"annotations/panoptic_{split}2017" / f"{stem}.png",
                 np.stack([segment % 256, segment // 256 % 256, segment // 65536], -1).astype(np.uint8))  # fmt: skip
             info = [
-                {"id": int(1000 * v + 300), "category_id": STUFF["id"] if v == 99 else THINGS[v]["id"]} for v in np.unique(labels)
+                {"id": int(1000 * v + 300), "category_id": STUFF["id"] if v == 99 else THINGS[v]["id"]}
+                for v in np.unique(labels)
             ]
             annotations.append({"file_name": f"{stem}.png", "segments_info": info})
-        dump(place / f"annotations/panoptic_{split}2017.json", {"categories": [*THINGS, STUFF], "annotations": annotations})
+        dump(
+            place / f"annotations/panoptic_{split}2017.json",
+            {"categories": [*THINGS, STUFF], "annotations": annotations},
+        )
     return mini
 
 
@@ -202,7 +209,10 @@ def camvid(root: Path) -> Miniature:
         for i in range(count):
             s = mini.next(f"{split}_{i:05d}", split)
             png(root / "CamVid" / split / f"{split}_{i:05d}.png", s.image)
-            png(root / "CamVid" / f"{split}annot" / f"{split}_{i:05d}.png", np.where(s.segmentation == 255, 11, s.segmentation))
+            png(
+                root / "CamVid" / f"{split}annot" / f"{split}_{i:05d}.png",
+                np.where(s.segmentation == 255, 11, s.segmentation),
+            )
     return mini
 
 
@@ -240,7 +250,10 @@ def kitti(root: Path) -> Miniature:
         lines = []
         for i in range(count):
             drive = f"2011_09_26_drive_{split}_sync"
-            image, depth = f"2011_09_26/{drive}/image_02/data/{i:010d}.png", f"{drive}/proj_depth/groundtruth/image_02/{i:010d}.png"
+            image, depth = (
+                f"2011_09_26/{drive}/image_02/data/{i:010d}.png",
+                f"{drive}/proj_depth/groundtruth/image_02/{i:010d}.png",
+            )
             s = mini.next(f"input/{image.removesuffix('.png')}", split)
             png(place / "input" / image, stretched(s.image, KITTI_HW))
             png(place / "gt_depth" / depth, np.round(stretched(s.depth, KITTI_HW) * 256).astype(np.uint16))
@@ -328,10 +341,20 @@ def bdd100k(root: Path) -> Miniature:
             s = mini.next(f"{video}/{name.removesuffix('.jpg')}", split)
             jpeg(place / "images/track" / split / video / name, s.image)
             labels = [
-                {"id": f"000{j}", "category": "car", "attributes": {"crowd": False}, "box2d": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))}
+                {
+                    "id": f"000{j}",
+                    "category": "car",
+                    "attributes": {"crowd": False},
+                    "box2d": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
+                }
                 for j, box in enumerate(s.boxes.tolist())
             ]
-            crowd = {"id": "9", "category": "car", "attributes": {"crowd": True}, "box2d": {"x1": 0, "y1": 0, "x2": 9, "y2": 9}}
+            crowd = {
+                "id": "9",
+                "category": "car",
+                "attributes": {"crowd": True},
+                "box2d": {"x1": 0, "y1": 0, "x2": 9, "y2": 9},
+            }
             frames.append({"name": name, "videoName": video, "frameIndex": i, "labels": [*labels, crowd]})
         dump(place / "labels/box_track_20" / split / f"{video}.json", frames)
     return mini
@@ -363,7 +386,9 @@ def landmarks(root: Path, name: str) -> Miniature:
     gnd = []
     for i in range(2):
         jpeg(root / name / "jpg" / f"query_{i:06d}.jpg", mini.next(f"query_{i:06d}", "query").image)
-        gnd.append({"bbx": np.array([8.4, 4.0, 40.2, 60.0]), "easy": np.array([0]), "hard": np.array([1]), "junk": [2, 3]})
+        gnd.append(
+            {"bbx": np.array([8.4, 4.0, 40.2, 60.0]), "easy": np.array([0]), "hard": np.array([1]), "junk": [2, 3]}
+        )
     truth = {"imlist": database, "qimlist": [f"query_{i:06d}" for i in range(2)], "gnd": gnd}
     (root / name / f"gnd_{name}.pkl").write_bytes(pickle.dumps(truth, protocol=2))
     return mini
@@ -372,7 +397,9 @@ def landmarks(root: Path, name: str) -> Miniature:
 # -- classification ----------------------------------------------------------------------------------------------------
 
 
-def class_folders(root: Path, splits: dict[str, str], classes: int = 3, each: int = 4, suffix: str = ".jpg") -> Miniature:
+def class_folders(
+    root: Path, splits: dict[str, str], classes: int = 3, each: int = 4, suffix: str = ".jpg"
+) -> Miniature:
     """splits: split -> folder below the root. One folder for several splits is dealt by the loader."""
     mini = Miniature()
     for split, folder in splits.items():
@@ -396,7 +423,9 @@ def cifar(root: Path, folder: str, files: dict[str, list[str]], label_bytes: int
             records = []
             for i in range(4):
                 s = mini.next(f"{name.removesuffix('.bin')}/{i:05d}", split)
-                records.append(np.concatenate([[19] * (label_bytes - 1), [i % 3], s.image[::2, ::2].transpose(2, 0, 1).ravel()]))
+                records.append(
+                    np.concatenate([[19] * (label_bytes - 1), [i % 3], s.image[::2, ::2].transpose(2, 0, 1).ravel()])
+                )
             (root / folder).mkdir(parents=True, exist_ok=True)
             np.concatenate(records).astype(np.uint8).tofile(root / folder / name)
     return mini
@@ -436,7 +465,10 @@ WRITERS: dict[str, Writer] = {
     "resisc45": lambda root: dealt(root, "NWPU-RESISC45", 4),
     "caltech101": lambda root: dealt(root, "caltech101/101_ObjectCategories", 30, each=31),
     "cifar10": lambda root: cifar(
-        root, "cifar-10-batches-bin", {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}, 1
+        root,
+        "cifar-10-batches-bin",
+        {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]},
+        1,
     ),
     "cifar100": lambda root: cifar(root, "cifar-100-binary", {"train": ["train.bin"], "test": ["test.bin"]}, 2),
 }
