@@ -11,7 +11,8 @@ import typer
 from vitbench.cli import options as o
 from vitbench.errors import NothingSelectedError
 
-Format = Literal["text", "md", "csv", "json"]
+Format = Literal["text", "md", "csv", "json", "html", "tex"]
+By = Literal["task", "family", "backbone"]
 
 
 def leaderboard(
@@ -22,6 +23,7 @@ def leaderboard(
     tasks: o.Tasks = None,
     datasets: o.Datasets = None,
     baseline: Annotated[str, typer.Option(help="The repair that differences are taken to.")] = "none",
+    by: Annotated[By, typer.Option(help="A chapter per kind of table, per family of tasks, or per backbone.")] = "task",
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = "text",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A file to write to instead of the terminal.")] = None,
 ) -> None:
@@ -30,17 +32,20 @@ def leaderboard(
     from vitbench.records.store import records_root
     from vitbench.reports.formats import FORMATS
     from vitbench.reports.leaderboard import build, narrowed
+    from vitbench.reports.published import load_published
 
     root = records_root(Path(records or o.config().get("records", "runs")))
     loaded = o.loaded_or_refused(load(root), root)
     planned = o.suite_slots(suite) if suite else frozenset()
     if suite:
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
-    board = narrowed(build(loaded, baseline, planned), o.axis_filter(backbones, repairs, tasks, datasets))
+    board = narrowed(
+        build(loaded, baseline, planned, load_published()), o.axis_filter(backbones, repairs, tasks, datasets)
+    )
     if not (board.tables or board.missing) or not loaded.entries:
         named = f"of suite {suite} " if suite else ""
         raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")
-    text = FORMATS[format](board)
+    text = FORMATS[format](board, by)
     if out is None:
         print(text, end="")
         return

@@ -1,4 +1,4 @@
-"""The leaderboard written out: text for a terminal, Markdown, CSV and JSON. The same records give the same bytes."""
+"""The leaderboard written out: text for a terminal, Markdown, CSV, JSON, HTML and LaTeX. The same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from typing import Any
 
 from tabulate import SEPARATING_LINE, tabulate
 
-from vitbench.reports.grids import WIDTH, Grid, chapters, summary
+from vitbench.reports import typeset
+from vitbench.reports.grids import WIDTH, Grid, summary
+from vitbench.reports.groupings import By, chapters_by
 from vitbench.reports.leaderboard import Leaderboard, Missing, Row, Table
 from vitbench.reports.markup import markdown
 
 _SHOWN_PROBLEMS = 5
 
 
-def to_text(board: Leaderboard, tables: bool = True) -> str:
+def to_text(board: Leaderboard, by: By = "task", tables: bool = True) -> str:
     """For a terminal, 120 columns wide where names allow; `tables=False` leaves out the long chapter."""
     blocks = [f"vitbench leaderboard\n{textwrap.fill(summary(board), WIDTH)}"]
-    for chapter in chapters(board, tables):
+    for chapter in chapters_by(board, by, tables):
         lines = "\n".join(textwrap.fill(line, WIDTH) for line in chapter.text)
         blocks.append(f"{chapter.title.upper()}\n{lines}")
         blocks += [_text_grid(grid) for grid in chapter.grids]
@@ -50,10 +52,10 @@ def _text_grid(grid: Grid) -> str:
     return "\n".join([*([grid.title] if grid.title else []), table, *notes])
 
 
-def to_markdown(board: Leaderboard) -> str:
+def to_markdown(board: Leaderboard, by: By = "task") -> str:
     """GitHub Markdown: one heading per chapter, one table per grid."""
     blocks = ["# Leaderboard", markdown(summary(board))]
-    for chapter in chapters(board):
+    for chapter in chapters_by(board, by):
         blocks += [f"## {chapter.title}", markdown(" ".join(chapter.text))]
         for grid in chapter.grids:
             blocks += [f"### {markdown(grid.title)}"] if grid.title else []
@@ -70,7 +72,7 @@ def _markdown_grid(grid: Grid) -> str:
             rows.append([markdown(text) for text in line])
         elif line:
             rows.append([f"**{markdown(line)}**", *[""] * (columns - 1)])
-    headers = [markdown(h).replace("-\n", "").replace("\n", " ") for h in grid.headers]
+    headers = [markdown(typeset.one_line(h)) for h in grid.headers]
     aligned = ["left" if i < grid.left else "right" for i in range(columns)]
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=aligned)
 
@@ -89,11 +91,13 @@ CSV_COLUMNS = (
     *("value", "ci_low", "ci_high", "groups", "seeds", "incomplete", "rank_low", "rank_high"),
     *("difference", "difference_ci_low", "difference_ci_high", "p", "p_adjusted", "mark"),
     *("recovery", "recovery_ci_low", "recovery_ci_high"),
-    *("forwards_per_image", "fit_seconds", "extra_parameters", "flags", "reason", "remedy"),
+    *("forwards_per_image", "fit_seconds", "extra_parameters", "peak_memory_bytes"),
+    *("published", "published_source", "published_confidence", "published_flag", "gap", "gap_in_noise"),
+    *("flags", "reason", "remedy"),
 )
 
 
-def to_csv(board: Leaderboard) -> str:
+def to_csv(board: Leaderboard, _by: By = "task") -> str:
     """One line per row of every table, then one per cell without a number. Empty where there is nothing."""
     sink = io.StringIO()
     writer = csv.DictWriter(sink, CSV_COLUMNS, lineterminator="\n", restval="")
@@ -108,6 +112,8 @@ def to_csv(board: Leaderboard) -> str:
 
 def _csv_row(table: Table, row: Row) -> dict[str, Any]:
     change, back = row.difference, row.recovery
+    known = row.published[0] if row.published else None
+    measured = row.value
     out = {name: getattr(table, name) for name in CSV_COLUMNS[:6]}
     out |= {name: getattr(row, name, "") for name in CSV_COLUMNS[6:]}
     return out | {
@@ -123,6 +129,12 @@ def _csv_row(table: Table, row: Row) -> dict[str, Any]:
         "recovery": back and back.value,
         "recovery_ci_low": back and back.ci_low,
         "recovery_ci_high": back and back.ci_high,
+        "published": known and known.value,
+        "published_source": known and known.source,
+        "published_confidence": known and known.confidence,
+        "published_flag": known and known.flag,
+        "gap": None if known is None or measured is None else measured - known.value,
+        "gap_in_noise": None if known is None or measured is None else known.gap_in_noise(measured),
         "flags": " ".join(row.flags),
         "reason": row.note or (back.reason if back else ""),
     }
@@ -136,7 +148,7 @@ def _csv_texts(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: "" if value is None else str(_rounded(value)) for name, value in row.items()}
 
 
-def to_json(board: Leaderboard) -> str:
+def to_json(board: Leaderboard, _by: By = "task") -> str:
     """Everything, as nested objects; numbers to seven significant digits."""
     return json.dumps(_rounded(asdict(board)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -150,9 +162,21 @@ def _rounded(value: Any) -> Any:
     return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-FORMATS: Mapping[str, Callable[[Leaderboard], str]] = {
+def to_html(board: Leaderboard, by: By = "task") -> str:
+    """One HTML document without scripts."""
+    return typeset.to_html(board, chapters_by(board, by), _problems(board))
+
+
+def to_tex(board: Leaderboard, by: By = "task") -> str:
+    """LaTeX tables with booktabs rules, to be input into a document."""
+    return typeset.to_latex(board, chapters_by(board, by))
+
+
+FORMATS: Mapping[str, Callable[[Leaderboard, By], str]] = {
     "text": to_text,
     "md": to_markdown,
     "csv": to_csv,
     "json": to_json,
+    "html": to_html,
+    "tex": to_tex,
 }

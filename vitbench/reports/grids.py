@@ -12,9 +12,12 @@ from vitbench.reports.numbers import (
     NOTHING,
     Numbers,
     counts_text,
+    gap_text,
     hyphenated,
     number_text,
     p_text,
+    published_notes,
+    published_text,
     rank_text,
     recovery_text,
 )
@@ -73,7 +76,8 @@ def chapters(board: Leaderboard, tables: bool = True) -> list[Chapter]:
                 "Intervals are 95 %, from resampled groups (images, clips). Rank: positions the data do not exclude.",
                 f"Δ: paired difference to {base} on the same backbone and units; q: its p, Benjamini-Hochberg over the table;",
                 f"{_MARKS}. ° negative control, † see below the table, * some seeds missing.",
-                "Cost: fwd, forwards per image; fit s, seconds to fit the repair; +par, numbers that the repair adds.",
+                "Cost: fwd, forwards per image; fit s, seconds to fit the repair; +par, numbers that the repair adds;",
+                "mem, peak memory in bytes. Gap: measured - published; n: in 95 % half widths of the published run-to-run noise.",
             ),
             tuple(grid for table in board.tables for grid in table_grids(board, table)) if tables else (),
         ),
@@ -111,7 +115,7 @@ def table_grids(board: Leaderboard, table: Table) -> tuple[Grid, ...]:
     number = Numbers(table)
     headers = (
         *("backbone / repair", number.header, "95 %", "rank", f"Δ {board.baseline}", "95 %", "q", "recovery"),
-        *("fwd", "fit s", "+par"),
+        *("published", "gap", "fwd", "fit s", "+par", "mem"),
     )
     lines: list[Line] = []
     for section in SECTIONS:
@@ -126,9 +130,10 @@ def table_grids(board: Leaderboard, table: Table) -> tuple[Grid, ...]:
     counted = f"{counts_text(groups)} groups, {counts_text(seeds)} seed{'' if seeds == [1] else 's'}"
     flagged = [f"† {r.backbone} {r.repair}: {', '.join(r.flags)}" for r in table.rows if r.flags]
     null = [f"{r.backbone} {r.repair}: {r.note}" for r in table.rows if r.value is None]
+    sources = published_notes(table.rows, number)
     kept, lines = _without_empty(headers, lines)
-    grids = _folded(f"{title}, {counted}", kept[0], kept[1:], lines)
-    return (*grids[:-1], replace(grids[-1], notes=(*flagged, *null)))
+    grids = folded(f"{title}, {counted}", kept[0], kept[1:], lines)
+    return (*grids[:-1], replace(grids[-1], notes=(*flagged, *null, *sources)))
 
 
 def name_of(table: Table) -> str:
@@ -138,7 +143,7 @@ def name_of(table: Table) -> str:
 
 def _block(backbone: str, rows: list[Row], baseline: str, number: Numbers) -> list[tuple[str, ...]]:
     own = rows[0].repair == baseline
-    lines = [_line(backbone, rows[0], number)] if own else [(backbone, *[""] * 10)]
+    lines = [_line(backbone, rows[0], number)] if own else [(backbone, *[""] * 13)]
     repaired = rows[1:] if own else rows
     for row in repaired:
         lines.append(_line(("└ " if row is repaired[-1] else "├ ") + row.repair, row, number))
@@ -157,9 +162,12 @@ def _line(label: str, row: Row, number: Numbers) -> tuple[str, ...]:
         number.interval(change.ci_low, change.ci_high, signed=True) if change else "",
         p_text(row.p_adjusted),
         recovery_text(row) if back else "",
+        published_text(row, number),
+        gap_text(row, number),
         number_text(row.forwards_per_image),
         number_text(row.fit_seconds),
         number_text(row.extra_parameters),
+        number_text(row.peak_memory_bytes),
     )
 
 
@@ -191,8 +199,8 @@ def overview(board: Leaderboard) -> tuple[Grid, ...]:
             if len(averaged) > 1:
                 texts.append(_mean_text([rows[i] for i in averaged], [numbers[i] for i in averaged]))
             lines.append((name, *texts))
-    headers = [_header(board, table) for table in main] + (["mean\nof %"] if len(averaged) > 1 else [])
-    return _folded("", "backbone", headers, lines) if main else ()
+    headers = [header_of(board, table) for table in main] + (["mean\nof %"] if len(averaged) > 1 else [])
+    return folded("", "backbone", headers, lines) if main else ()
 
 
 def _overview_text(row: Row | None, number: Numbers) -> str:
@@ -225,7 +233,7 @@ def effects(board: Leaderboard) -> tuple[Grid, ...]:
             for repair, rows in sorted(changed[backbone].items()):
                 sign = "°" if any(row.control for row in rows.values()) else ""
                 lines.append((repair + sign, *[_effect_text(rows.get(i), n) for i, n in enumerate(numbers)]))
-    return _folded("", "repair", [_header(board, t) for t in main], lines) if lines else ()
+    return folded("", "repair", [header_of(board, t) for t in main], lines) if lines else ()
 
 
 def _effect_text(row: Row | None, number: Numbers) -> str:
@@ -254,7 +262,7 @@ def recoveries(board: Leaderboard) -> tuple[Grid, ...]:
             sign = "°" if any(r is not None and r.control for r in found) else ""
             lines.append((repair + sign, *[recovery_text(r) if r is not None else NOTHING for r in found]))
         title = f"{name_of(table)} on {table.dataset}, from {table.metric}"
-        grids += _folded(title, "repair", [d.replace("+", "\n+").replace("[", "\n[") for d in defects], lines)
+        grids += folded(title, "repair", [d.replace("+", "\n+").replace("[", "\n[") for d in defects], lines)
     return tuple(grids)
 
 
@@ -287,7 +295,7 @@ def _backbones(tables: Sequence[Table], section: str) -> list[str]:
     return list(dict.fromkeys(r.backbone for t in tables for r in t.rows if r.section == section))
 
 
-def _header(board: Leaderboard, table: Table) -> str:
+def header_of(board: Leaderboard, table: Table) -> str:
     """Task over several short lines; protocol and dataset only where they are needed to tell columns apart."""
     main = [t for t in board.tables if not t.variant]
     name, _, protocol = table.task.partition("@")
@@ -299,7 +307,7 @@ def _header(board: Leaderboard, table: Table) -> str:
     return "\n".join([*words, Numbers(table).short])
 
 
-def _folded(title: str, corner: str, headers: Sequence[str], lines: Sequence[Line]) -> tuple[Grid, ...]:
+def folded(title: str, corner: str, headers: Sequence[str], lines: Sequence[Line]) -> tuple[Grid, ...]:
     """As many grids as it takes for each to fit the width; all repeat the first column."""
     rows = [line for line in lines if not isinstance(line, str)]
     widths = [

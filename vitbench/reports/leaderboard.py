@@ -7,7 +7,7 @@ defects or numbers of other protocol versions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vitbench.identity import Slot
@@ -33,6 +33,7 @@ from vitbench.reports.cells import (
     section_of,
     tables,
 )
+from vitbench.reports.published import Key, Reference
 
 SECTIONS: tuple[Section, ...] = ("model", "defect", "control")
 
@@ -43,6 +44,7 @@ class Row:
 
     difference: to the baseline repair on the same backbone; p_adjusted: Benjamini-Hochberg over the table.
     damage: clean - defective, for the unrepaired row of a planted defect. rank: best and worst not excluded.
+    published: values of the same cell in the literature, the most trusted first.
     """
 
     section: Section
@@ -65,7 +67,9 @@ class Row:
     forwards_per_image: float | None = None
     fit_seconds: float | None = None
     extra_parameters: float | None = None
+    peak_memory_bytes: float | None = None
     flags: tuple[str, ...] = ()
+    published: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,16 @@ class Leaderboard:
     last_utc: str = ""
 
 
-def build(loaded: Loaded, baseline: str = "none", planned: Collection[Slot] = ()) -> Leaderboard:
-    """Tables from current records. `planned` (of a suite) are listed as "not run" where no record is."""
+def build(
+    loaded: Loaded,
+    baseline: str = "none",
+    planned: Collection[Slot] = (),
+    published: Mapping[Key, tuple[Reference, ...]] | None = None,
+) -> Leaderboard:
+    """Tables from current records. `planned` (of a suite) are listed as "not run" where no record is.
+
+    published: values to stand beside those measured under the same protocol.
+    """
     entries = loaded.entries
     absent = [Missing(s, "not run", "no record") for s in sorted(set(planned) - {e.slot for e in entries})]
     failed = [Missing(e.slot, e.status, e.reason, e.remedy) for e in entries if e.status != "ok"]
@@ -125,7 +137,8 @@ def build(loaded: Loaded, baseline: str = "none", planned: Collection[Slot] = ()
     made = []
     for task, dataset, variant, members in tables(measured):
         counts = Counter({key[2:]: n for key, n in lacking.items() if key[:2] == (task, dataset)})
-        made.append(_table(task, dataset, variant, members, counts, baseline))
+        table = _table(task, dataset, variant, members, counts, baseline)
+        made.append(_with_published(table, published) if published else table)
     utc = sorted(e.utc for e in entries if e.utc)
     return Leaderboard(
         baseline=baseline,
@@ -165,6 +178,17 @@ def _table(
     return Table(task, dataset, variant, first.metric, first.unit, up, is_averaged(task), tuple(rows))
 
 
+def _with_published(table: Table, published: Mapping[Key, tuple[Reference, ...]]) -> Table:
+    """The rows with what is published of them; further versions of a protocol are not what was published."""
+    if table.variant:
+        return table
+
+    def known(row: Row) -> tuple[Reference, ...]:
+        return published.get((row.backbone, row.repair, table.task, table.dataset, table.metric), ())
+
+    return replace(table, rows=tuple(replace(r, published=known(r)) if known(r) else r for r in table.rows))
+
+
 def _row(cell: Cell, by_key: dict[tuple[str, str], Cell], baseline: str, unit: str, up: bool) -> Row:
     section = section_of(cell.backbone)
     estimate, interval = cell.estimate, cell.interval
@@ -189,6 +213,7 @@ def _row(cell: Cell, by_key: dict[tuple[str, str], Cell], baseline: str, unit: s
         forwards_per_image=_mean([e.forwards_per_image for e in cell.measured]),
         fit_seconds=_mean([e.fit_seconds for e in cell.measured]),
         extra_parameters=_mean([e.extra_parameters for e in cell.measured]),
+        peak_memory_bytes=max((e.peak_memory_bytes for e in cell.measured if e.peak_memory_bytes), default=None),
         flags=tuple(sorted({flag for e in cell.measured for flag in e.flags})),
     )
 

@@ -78,6 +78,36 @@ def recovery_text(row: Row) -> str:
     return f"{value} [{','.join(ends)}]" if ends else value
 
 
+def published_text(row: Row, number: Numbers) -> str:
+    """The most trusted published value; ? where it is suspect or quoted by others, + where there are more."""
+    if not row.published:
+        return ""
+    first = row.published[0]
+    doubt = "?" if first.flag or first.confidence == "secondary" else ""
+    return number.value(first.value) + doubt + ("+" if len(row.published) > 1 else "")
+
+
+def gap_text(row: Row, number: Numbers) -> str:
+    """Measured minus published, and in units of the known noise between runs."""
+    if not row.published or row.value is None:
+        return ""
+    first = row.published[0]
+    in_noise = first.gap_in_noise(row.value)
+    return number.change(row.value - first.value) + ("" if in_noise is None else f" ({in_noise:+.1f}n)")
+
+
+def published_notes(rows: Sequence[Row], number: Numbers) -> list[str]:
+    """Where the published values come from: a line per source."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        for reference in row.published:
+            doubt = f" [{reference.flag}]" if reference.flag else ""
+            told.setdefault(f"{reference.source} ({reference.confidence})", []).append(
+                f"{row.backbone} {row.repair} {number.value(reference.value)}{doubt}"
+            )
+    return [f"published, {source}: {'; '.join(values)}" for source, values in sorted(told.items())]
+
+
 def number_text(value: float | None) -> str:
     """A cost in at most five characters."""
     if value is None:

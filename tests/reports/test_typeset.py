@@ -1,0 +1,147 @@
+"""LaTeX that LaTeX accepts, HTML that holds nothing but text, and the same numbers however the tables are cut."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from vitbench.records.index import Entry, Loaded
+from vitbench.records.schema import Record
+from vitbench.reports.formats import FORMATS
+from vitbench.reports.groupings import By, chapters_by
+from vitbench.reports.leaderboard import Leaderboard, build
+from vitbench.reports.markup import latex, markdown, xml
+from vitbench.reports.published import Reference
+
+SEG = "linear_segmentation@ridge"
+KEY = ("lab_ssl", "none", SEG, "scenes", "miou")
+ALL_BY: tuple[By, ...] = ("task", "family", "backbone")
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[[], Loaded]) -> Leaderboard:
+    loaded = make_lab()
+    odd = [replace(e, flags=("50%_&_#1",)) if i == 0 else e for i, e in enumerate(loaded.entries)]
+    return build(replace(loaded, entries=tuple(odd)))
+
+
+@pytest.mark.parametrize("by", ALL_BY)
+def test_latex_tables_have_rules_and_as_many_cells_as_columns(lab: Leaderboard, by: By) -> None:
+    text = FORMATS["tex"](lab, by)
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\begin{longtable}")
+    assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") > 3
+    for table in re.findall(r"\\begin\{longtable\}\{@\{\}([lr]+)@\{\}\}(.*?)\\end\{longtable\}", text, re.DOTALL):
+        align, body = table
+        for line in body.splitlines():
+            if line.endswith(r" \\") and r"\multicolumn" not in line:
+                assert len(re.findall(r"(?<!\\)&", line)) == len(align) - 1, line
+
+
+def test_latex_holds_no_sign_that_it_would_read_as_markup(lab: Leaderboard) -> None:
+    text = "\n".join(line for line in FORMATS["tex"](lab, "task").splitlines() if line[:1] != "%")
+    assert sorted(set(text) - set(map(chr, range(128)))) == []
+    assert r"50\%\_\&\_\#1" in text
+    assert latex(r"a\b{c}_$^~") == r"a\textbackslash{}b\{c\}\_\$\textasciicircum{}\textasciitilde{}"
+    outside = re.sub(r"\$\\[A-Za-z]+\$|\$-\$|\$\^\\circ\$", "", text)
+    assert not re.search(r"(?<!\\)[_#$^~]", outside)
+
+
+class Tags(HTMLParser):
+    """Counts the tags of a document, and what is open at its end."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.seen: dict[str, int] = {}
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen[tag] = self.seen.get(tag, 0) + 1
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("by", ALL_BY)
+def test_html_is_well_formed_and_has_neither_scripts_nor_requests(lab: Leaderboard, by: By) -> None:
+    text = FORMATS["html"](lab, by)
+    tags = Tags(text)
+    assert tags.open == []
+    assert tags.seen["table"] == sum(len(c.grids) for c in chapters_by(lab, by))
+    assert "script" not in tags.seen
+    assert not re.search(r"(src|href)=", text)
+
+
+def test_html_shows_names_as_text(scored: Callable[..., Record]) -> None:
+    entry = Entry.of(scored("<script>alert(1)</script>", "none", SEG, 60.0))
+    page = FORMATS["html"](build(Loaded((entry,))), "task")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("by", ALL_BY)
+def test_the_same_records_give_the_same_bytes_in_every_format(
+    name: str, by: By, make_lab: Callable[[], Loaded]
+) -> None:
+    loaded = make_lab()
+    turned = replace(loaded, entries=tuple(reversed(loaded.entries)))
+    assert FORMATS[name](build(loaded), by) == FORMATS[name](build(turned), by)
+
+
+def test_families_hold_their_tasks_and_probes_enter_no_mean(lab: Leaderboard) -> None:
+    families = {c.title: c for c in chapters_by(lab, "family")}
+    assert list(families)[:4] == ["Dense tasks", "Image tasks", "Probe tasks", "Diagnostic tasks"]
+    heads = {name: " ".join(chapter.grids[0].headers) for name, chapter in families.items()}
+    assert "object" in heads["Dense tasks"]
+    assert "mean" in heads["Dense tasks"]
+    assert "mean" not in heads["Probe tasks"]
+
+
+def test_a_backbone_has_a_row_per_repair_with_its_costs(lab: Leaderboard) -> None:
+    (chapter,) = [c for c in chapters_by(lab, "backbone") if c.title == "lab_ssl"]
+    first = [line[0] for line in chapter.grids[0].lines if isinstance(line, tuple)]
+    assert first[0] == "none"
+    assert {"zscore", "random_dims°"} <= set(first)
+    assert [h for g in chapter.grids for h in g.headers][-4:] == ["fwd", "fit s", "+par", "mem"]
+
+
+def test_a_published_value_stands_beside_the_measured_one_with_gap_and_source(scored: Callable[..., Record]) -> None:
+    entry = replace(Entry.of(scored("lab_ssl", "none", SEG, 60.0)), value=60.0)
+    known = (Reference(58.0, "A et al. 2025", "paper", 0.5), Reference(61.0, "B et al. 2024", "secondary"))
+    board = build(Loaded((entry,)), published={KEY: known})
+    text = FORMATS["text"](board, "task")
+    assert "58.0+" in text
+    assert "+2.0 (+4.0n)" in text
+    assert "published, A et al. 2025 (paper): lab_ssl none 58.0" in text
+    line = FORMATS["csv"](board, "task").splitlines()[1]
+    assert "58.0,A et al. 2025,paper,,2.0,4.0" in line
+    plain = build(Loaded((entry,)))
+    assert "published" not in FORMATS["text"](plain, "task").replace("measured - published", "").replace(
+        "the published", ""
+    )
+
+
+def test_a_suspect_published_value_is_marked(scored: Callable[..., Record]) -> None:
+    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
+    board = build(Loaded((entry,)), published={KEY: (Reference(30.8, "C", "paper", flag="suspected degenerate"),)})
+    text = FORMATS["md"](board, "task")
+    assert "30.8?" in text
+    assert "[suspected degenerate]" in text
+
+
+def test_other_settings_of_a_protocol_are_not_what_was_published(scored: Callable[..., Record]) -> None:
+    entry = Entry.of(scored("lab_ssl", "none", SEG + "[image_px=192]", 60.0))
+    board = build(Loaded((entry,)), published={KEY: (Reference(58.0, "A", "paper"),)})
+    assert board.tables[0].rows[0].published == ()
+
+
+def test_escapes_keep_what_is_text() -> None:
+    assert markdown("a_b [x](y) <b>") == "a_b [x]\\(y) &lt;b&gt;"
+    assert xml("a\x00b\x1fc\td") == "a\ufffdb\ufffdc\td"

@@ -1,0 +1,145 @@
+"""Published values: read with what is known of them, and keyed without ever being changed."""
+
+from __future__ import annotations
+
+import csv
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitbench.catalogue import BACKBONES, REPAIRS
+from vitbench.catalogue.resolve import expand_tasks
+from vitbench.errors import UsageError
+from vitbench.paths import benchmarks_dir
+from vitbench.reports.published import load_published
+
+FOLDER = benchmarks_dir() / "published"
+HEAD = "task,dataset,metric,backbone,method,value,protocol,source,tag\n"
+REPAIRS_HEAD = "method,backbone,dataset_protocol,metric,value,source,note\n"
+
+
+@pytest.fixture(scope="module")
+def rekey() -> dict[str, Any]:
+    return runpy.run_path(str(FOLDER / "rekey.py"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def keyed(rekey: dict[str, Any], tmp_path: Path, reference: str, repairs: str = "") -> tuple[list[dict[str, str]], ...]:
+    (tmp_path / "reference_values.csv").write_text(HEAD + reference, encoding="utf-8")
+    (tmp_path / "repairs_results.csv").write_text(REPAIRS_HEAD + repairs, encoding="utf-8")
+    rekey["main"](tmp_path, tmp_path)
+    return rows(tmp_path / "matched.csv"), rows(tmp_path / "published_only.csv")
+
+
+def test_a_public_model_under_one_of_our_protocols_is_matched(rekey: dict[str, Any], tmp_path: Path) -> None:
+    line = 'object-discovery,VOC07,CorLoc,DINO-S/16,none,61.9,"LOST (keys, last block)",README,readme\n'
+    ((row,), none) = keyed(rekey, tmp_path, line)
+    assert (row["backbone"], row["task"], row["dataset"]) == (
+        "vit_small_patch16_224.dino",
+        "object_discovery@lost",
+        "voc2007",
+    )
+    assert (row["value"], row["confidence"], none) == ("61.9", "readme", [])
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            'object-discovery,VOC07,CorLoc,"DINOv2-L/14 (IN22k, own)",none,35.3,"LOST (keys, last block)",P,paper\n',
+            "weights",
+        ),
+        ('object-discovery,VOC07,CorLoc,DINO-S/16,CAD,65.7,"LOST (keys, last block)",P,paper\n', "repair"),
+        ("object-discovery,VOC07,CorLoc,DINO-S/16,none,61.9,some other LOST,P,paper\n", "protocol"),
+        ('object-discovery,VOC99,CorLoc,DINO-S/16,none,61.9,"LOST (keys, last block)",P,paper\n', "data set"),
+        (
+            'object-discovery,VOC07,CorLoc,DINO-S/16,none,61.9,"LOST (keys, last block)",P,paper (secondary text)\n',
+            "quoted",
+        ),
+    ],
+)
+def test_what_is_not_ours_is_published_only_with_the_reason(
+    rekey: dict[str, Any], tmp_path: Path, line: str, reason: str
+) -> None:
+    none, (row,) = keyed(rekey, tmp_path, line)
+    assert none == []
+    assert reason in row["why"]
+
+
+def test_guesses_are_never_shipped(rekey: dict[str, Any], tmp_path: Path) -> None:
+    lines = [
+        "a,b,c,d,none,1.0,p,s [memory],paper\n",
+        "a,b,c,d,none,2.0,p,s,[inferred]\n",
+        "a,b,c,d,none,?,p,s,paper\n",
+    ]
+    assert keyed(rekey, tmp_path, "".join(lines)) == ([], [])
+
+
+def test_equal_rows_of_both_files_are_one_and_unequal_ones_two_with_the_closer_noise(
+    rekey: dict[str, Any], tmp_path: Path
+) -> None:
+    protocol = '"DINOv2 lin, 3 seeds (95% CI about 0.1)"'
+    reference = f"linear-seg,ADE20K,mIoU,DINOv2-L/14,none,48.27,{protocol},Jiang,paper\n"
+    repairs = "none,DINOv2 ViT-L/14,ADE20k linear,mIoU,48.27±0.15,TTR Table 13,\nnone,DINOv2 ViT-L/14,ADE20k linear,mIoU,47.7,X,\n"
+    matched, _ = keyed(rekey, tmp_path, reference, repairs)
+    assert {(r["value"], r["noise"]) for r in matched} == {("48.27", "0.15"), ("47.7", "")}
+    assert len(matched) == 2
+
+
+def test_a_corloc_of_the_whole_image_box_is_flagged(rekey: dict[str, Any], tmp_path: Path) -> None:
+    line = '{},{},CorLoc,DINO-S/16,none,{},"LOST (keys, last block)",P,paper\n'
+    text = line.format("object-discovery", "VOC07", 30.8) + line.format("object-discovery", "VOC12", 64.0)
+    matched, _ = keyed(rekey, tmp_path, text)
+    assert sorted((r["dataset"], r["flag"][:9]) for r in matched) == [("voc2007", "suspected"), ("voc2012", "")]
+
+
+def test_shipped_values_are_keyed_to_names_that_exist_and_are_no_guesses() -> None:
+    shipped = rows(FOLDER / "matched.csv") + rows(FOLDER / "published_only.csv")
+    assert len(shipped) > 1500
+    assert not [r for r in shipped if any(t in text for t in ("[memory]", "[inferred]") for text in r.values())]
+    for row in rows(FOLDER / "matched.csv"):
+        assert row["backbone"] in BACKBONES
+        assert row["repair"] in REPAIRS
+        assert "own" not in row["their_backbone"]
+        if row["task"].partition("@")[2].startswith("dinov2"):
+            continue  # the recipe of 40,000 iterations has its key before it has its code
+        assert [ref.text for ref in expand_tasks(row["task"])] == [row["task"]]
+
+
+def test_shipped_values_are_what_the_script_makes(rekey: dict[str, Any], tmp_path: Path, shared: Path) -> None:
+    rekey["main"](shared / "published", tmp_path)
+    for name in ("matched.csv", "published_only.csv"):
+        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
+
+
+def test_no_value_is_changed(shared: Path) -> None:
+    collected = {
+        r["value"].partition("±")[0]
+        for n in ("reference_values", "repairs_results")
+        for r in rows(shared / "published" / f"{n}.csv")
+    }
+    assert {r["value"] for n in ("matched", "published_only") for r in rows(FOLDER / f"{n}.csv")} <= collected
+
+
+def test_references_come_with_the_known_noise_first() -> None:
+    key = ("vit_large_patch14_dinov2.lvd142m", "none", "linear_segmentation@dinov2", "ade20k", "mIoU")
+    first, *others = load_published()[key]
+    assert (first.value, first.noise, first.confidence) == (48.27, 0.15, "paper")
+    assert first.gap_in_noise(48.57) == pytest.approx(2.0)
+    assert [r.value for r in others] == [47.7]
+
+
+def test_a_damaged_file_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "backbone,repair,task,dataset,metric,value,source,confidence,noise,flag\na,b,c,d,e,high,s,paper,,\n"
+    )
+    with pytest.raises(UsageError, match="line 2"):
+        load_published(path)
+    assert load_published(tmp_path / "nowhere.csv") == {}
