@@ -31,13 +31,16 @@ def record(folder: Path) -> dict[str, Any]:
         ("object_discovery", "voc2007"),
         ("knn_classification[image_px=64]", "imagenet1k"),
         ("linear_classification[image_px=64]", "cifar10"),
+        ("correspondence[image_px=64]", "spair71k"),
+        ("label_propagation[image_px=64]", "davis2017"),
+        ("saliency", "ecssd"),
     ],
 )
 def test_a_task_of_every_kind_of_target_runs(
     task: str, dataset: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layouts.install(dataset, tmp_path / "data", monkeypatch)
-    backbone = "lab_ssl" if task == "object_discovery" else "patch_colour"
+    backbone = "lab_ssl" if task in ("object_discovery", "saliency") else "patch_colour"
     arguments = cell(task, dataset)
     arguments[2] = backbone
     code, _, err = run(*arguments)

@@ -221,6 +221,14 @@ def test_a_stratified_subset_deals_classes_evenly_and_is_part_of_the_digest(inst
     assert describe_split("imagenet1k", "train", limit="stratified:99", **asked)[0] == 12  # type: ignore[arg-type]
 
 
+def test_a_limit_keeps_whole_videos(install: Install, tmp_path: Path) -> None:
+    install("davis2017")
+    asked = {"targets": ("frames",), "root": tmp_path}
+    for limit, expected in ((3, [0, 1, 2]), (5, [0, 1, 2]), (6, [0, 1, 2] * 2), (2, [0, 1])):
+        frames = load("davis2017", "train", limit=limit, **asked).with_format(None)["frames"]  # type: ignore[arg-type]
+        assert [f["index"] for f in frames] == expected
+
+
 def test_without_labels_a_stratified_subset_deals_cities(install: Install, tmp_path: Path) -> None:
     install("cityscapes")
     few = load("cityscapes", "train", targets=("segmentation",), limit="stratified:2", root=tmp_path)

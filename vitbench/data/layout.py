@@ -17,7 +17,7 @@ import numpy as np
 
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.data.images import Bytes, read_image, require_same_shape
-from vitbench.data.subset import Limit, chosen
+from vitbench.data.subset import Limit, chosen, whole_videos
 from vitbench.data.tree import Tree, fresh
 from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import digest
@@ -237,6 +237,9 @@ def _selected(
         )
     if limit is None:
         return [int(r) for r in rows]
+    if "frames" in targets:  # a video with holes in it is no video
+        videos = [frame["video"] for frame in table["frames"].take(rows).to_pylist()]
+        return [int(rows[i]) for i in whole_videos(videos, limit, seed)]
     keys = table["key"].take(rows).to_pylist()
     groups = table["label"].take(rows).to_pylist() if "label" in table.column_names else None
     return [int(rows[i]) for i in chosen(keys, groups, limit, seed)]

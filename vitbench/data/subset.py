@@ -28,6 +28,19 @@ def count_of(limit: int | str) -> int:
     return int(limit.removeprefix(STRATIFIED)) if isinstance(limit, str) else limit
 
 
+def whole_videos(videos: Sequence[str], limit: int | str, seed: int) -> list[int]:
+    """Indices, in order, of the frames a limit keeps: whole videos up to so many frames, or the start of a single one."""
+    count = count_of(limit)
+    frames: dict[str, list[int]] = defaultdict(list)
+    for i, video in enumerate(videos):
+        frames[video].append(i)
+    kept: list[int] = []
+    for video in sorted(frames, key=lambda v: hashlib.sha256(f"{seed}/{v}".encode()).digest()):
+        if not kept or len(kept) + len(frames[video]) <= count:
+            kept += frames[video]
+    return sorted(kept[:count])
+
+
 def chosen(keys: Sequence[str], groups: Sequence[object] | None, limit: int | str, seed: int) -> list[int]:
     """Indices, in order, of the samples a limit keeps. groups: label per sample; None: the first part of each key."""
     count = count_of(limit)
