@@ -22,6 +22,7 @@ from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import TokenRequest
 
 VIEWS_AT_ONCE = 16
+LEAST = 1e-6  # deviation of tokens
 SEEN = 8  # times that each token is drawn, where the number of steps is found by rule
 
 
@@ -64,11 +65,13 @@ class FieldBackbone(Backbone):
         cell = grid_points(geometry.grid_hw, "centres")[shown] * nodes - 0.5
         cells = torch.cat((cell, (grid_points(grid, "centres") * nodes - 0.5).flatten(0, 1).repeat(p.views, 1)))
         tokens = own[shown].float()
-        bank = Bank(torch.cat((tokens, y.flatten(0, 2).float())), torch.cat(places))
-        field = fit_field(bank, cells, grid, _settings(p, len(bank.y)), random)
+        seen = torch.cat((tokens, y.flatten(0, 2).float()))
+        unit = seen.std(0).square().mean().sqrt().clamp_min(LEAST) if p.scaled else seen.new_ones(())
+        bank = Bank(seen / unit, torch.cat(places))
+        field = fit_field(bank, cells, grid, _settings(p, len(seen)), random)
+        made = field.at(points) if p.output == "field" else field.freed(tokens / unit, cell)
         out = own.clone()
-        made = field.at(points) if p.output == "field" else field.freed(tokens, cell)
-        out[shown] = made.to(out.dtype)
+        out[shown] = (made * unit).to(out.dtype)
         return out
 
     def _seen(

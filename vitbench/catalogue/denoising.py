@@ -15,11 +15,12 @@ class DvtFieldParams:
 
     views: random crops beside the image itself. share: side of a crop's input as a share of the view's. steps: of the
     optimiser (0: as many as show each token 8 times), tokens: in each. levels, features, coarsest, finest: of the pyramid,
-    the last two in nodes per side. coordinates: patch `centres`, or from the first patch to the last as if they were
+    the last two in nodes per side. scaled: tokens have deviation one while the field is fitted, so that a rate in few steps
+    reaches what it must on any backbone. coordinates: patch `centres`, or from the first patch to the last as if they were
     the image's `edges`. output: the `field`, or the tokens less artefact and residual.
 
     Published: views=768, share=1, steps=25000, tokens=2048, levels=16, features=8, coarsest=16, finest=1024,
-    coordinates=edges (in the paper steps=20000).
+    scaled=false, coordinates=edges (in the paper steps=20000).
     """
 
     views: int = 64
@@ -31,6 +32,7 @@ class DvtFieldParams:
     coarsest: int = 8
     finest: int = 32
     rate: float = 0.01
+    scaled: bool = True
     coordinates: Literal["centres", "edges"] = "centres"
     output: Literal["field", "residual_free"] = "field"
     seed: int = 0
@@ -61,7 +63,7 @@ class DvtParams:
 
     targets: Literal["field", "tta"] = "field"
     images: int = 32
-    epochs: int = 20
+    epochs: int = 8
     steps: int = 0
     batch: int = 2
     rate: float = 0.01
