@@ -32,6 +32,7 @@ def _mount() -> None:
     from vitbench.cli.compare import compare
     from vitbench.cli.data import data
     from vitbench.cli.doctor import doctor
+    from vitbench.cli.export import export
     from vitbench.cli.inspect import inspect
     from vitbench.cli.leaderboard import leaderboard
     from vitbench.cli.listing import list_entries
@@ -51,6 +52,7 @@ def _mount() -> None:
     app.command()(compare)
     app.command()(nightly)
     app.command()(accept)
+    app.command()(export)
     app.command()(check)
     app.command()(doctor)
     app.add_typer(cache, name="cache")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("backbone", "repair", "task", "dataset", "seed", "status", "reason"),
     *("metric", "headline", "value", "unit", "higher_is_better", "ci_low", "ci_high", "n", "note"),
-    *("forwards_per_image", "fit_seconds", "extra_parameters", "seconds", "identity", "utc"),
+    *("forwards_per_image", "fit_seconds", "extra_parameters", "peak_memory_bytes", "seconds", "identity", "commit"),
+    "utc",
 )
 
 
@@ -38,8 +39,10 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "forwards_per_image": record.cost.forwards_per_image,
         "fit_seconds": record.cost.fit_seconds,
         "extra_parameters": record.cost.extra_parameters,
+        "peak_memory_bytes": record.cost.peak_memory_bytes,
         "seconds": sum(record.cost.seconds.values()),
         "identity": record.identity,
+        "commit": str(record.provenance.get("commit", "")),
         "utc": record.utc,
     }
     if not record.metrics:
