@@ -67,7 +67,7 @@ def test_offsets_start_at_zero_stay_in_reach_and_spread() -> None:
 
 
 class _Index(Backbone):
-    """Gives each patch's mean red value, and counts forwards."""
+    """Gives each patch's mean red value, and counts images."""
 
     def __init__(self) -> None:
         self.card = replace(next(iter(tiny_backbones().values())).card, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -76,7 +76,7 @@ class _Index(Backbone):
     def _forward(
         self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry
     ) -> dict[str, Tensor]:
-        self.count += 1
+        self.count += len(pixels)
         x = torch.nn.functional.avg_pool2d(pixels[:, :1], 8).permute(0, 2, 3, 1)
         place = torch.arange(x[0].numel(), dtype=torch.float32).reshape(x.shape[1:]).expand_as(x)
         made = {"patch": torch.cat((x, place), dim=-1), "norms": place.permute(0, 3, 1, 2), "cls": x.mean((1, 2))}
@@ -91,7 +91,7 @@ def test_what_hangs_on_content_stays_and_what_hangs_on_position_is_averaged() ->
     before = plain.tokens(pictures, request, keys)
     plain.count = 0
     after = shift_ensemble(plain, params).tokens(pictures, request, keys)
-    assert plain.count == 6 == REPAIRS.get("tta_shift").forwards(params)
+    assert plain.count == 2 * 6 == 2 * REPAIRS.get("tta_shift").forwards(params)
     torch.testing.assert_close(after["patch"][..., 0], before["patch"][..., 0])
     assert torch.equal(after["norms"], before["norms"])
     assert torch.equal(after["cls"], before["cls"])
@@ -118,7 +118,7 @@ def test_one_view_is_the_backbone_itself_and_so_is_a_request_without_grids() -> 
         assert torch.equal(same[name], before[name])
     counted = _Index()
     shift_ensemble(counted, TtaShiftParams()).tokens(images(1), TokenRequest(("norms", "cls")), keys)
-    assert counted.count == 1
+    assert counted.count == 4
 
 
 def test_padding_has_no_say_in_the_patches_of_the_image() -> None:

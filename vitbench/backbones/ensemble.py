@@ -16,7 +16,8 @@ from torch import Tensor
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.ensembles import AVERAGED
 from vitbench.catalogue.fields import acts_on
-from vitbench.tokens.geometry import Geometry
+from vitbench.tokens.extract import batch_size
+from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import TokenRequest
 
 
@@ -43,7 +44,8 @@ Views = Callable[[tuple[int, int]], Sequence[ImageView]]
 class Ensemble(Backbone):
     """A backbone (edited or defective ones too) whose grid fields are weighted means over the image and other views of it.
 
-    `own` is the weight of the image itself. Views run one after another, so memory stays that of one forward.
+    `own` is the weight of the image itself. Views run one after another, several at once where images are few, so memory
+    stays that of one batch.
     """
 
     def __init__(self, inner: Backbone, views: Views, own: float = 1.0) -> None:
@@ -67,13 +69,18 @@ class Ensemble(Backbone):
         totals = {name: fields[name].float() * self.own for name in names}
         weight = torch.full(geometry.grid_hw, self.own)
         # What stands in a view is its image: there, padding cannot be told from what was moved.
-        whole = tuple(replace(p, content_hw=p.view_hw) for p in geometry.placements)
-        seen = replace(geometry, placements=whole)
-        for view in views:
-            other = self.inner._forward(view.look(pixels), replace(request, fields=names), keys, seen)
-            for name in names:
-                totals[name] += view.back(other[name])
-            weight += view.weight(geometry.grid_hw)
+        whole = tuple(Placement(p.source_hw, p.view_hw, p.view_hw) for p in geometry.placements)
+        n, size = len(pixels), (pixels.shape[2], pixels.shape[3])
+        at_once = max(batch_size(size, pixels.device.type) // n, 1)
+        for start in range(0, len(views), at_once):
+            group = views[start : start + at_once]
+            seen = replace(geometry, placements=whole * len(group))
+            looks = torch.cat([view.look(pixels) for view in group])
+            others = self.inner._forward(looks, replace(request, fields=names), [*keys] * len(group), seen)
+            for i, view in enumerate(group):
+                for name in names:
+                    totals[name] += view.back(others[name][i * n : (i + 1) * n])
+                weight += view.weight(geometry.grid_hw)
         divisor = weight.to(pixels.device).unsqueeze(-1)
         return {**fields, **{name: total / divisor for name, total in totals.items()}}
 

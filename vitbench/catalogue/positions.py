@@ -21,13 +21,14 @@ class RasaParams:
     """rounds: planes removed, one after another (at most half of the channels are). epochs, lr, batch (images a step): of
     each round.
 
-    The published epochs=5, lr=2e-4, batch=128 are for VOC and its thousands of images; the defaults are for a few hundred.
+    The published epochs=5, lr=2e-4, batch=128 are for VOC. On 150 scenes of the lab they take the loss of the first round from
+    0.091 to 0.082, the defaults to 0.026; its least value is 0.024.
     """
 
     rounds: int = 9
-    epochs: int = 5
-    lr: float = 1e-2
-    batch: int = 16
+    epochs: int = 10
+    lr: float = 3e-2
+    batch: int = 8
 
     def __post_init__(self) -> None:
         _checked_rounds("rasa", self.rounds)

@@ -18,6 +18,8 @@ from vitbench.repairs.moments import require_images, valid_cells
 from vitbench.repairs.planes import extended, places, planes_that_fit, without
 from vitbench.tokens.types import Tokens
 
+ROOM_BYTES = 1 << 30
+
 
 class Rasa(Repair[RasaParams]):
     """x - B'B x; the rows of B (k c) span the planes of all rounds."""
@@ -26,24 +28,25 @@ class Rasa(Repair[RasaParams]):
 
     def fit(self, context: FitContext) -> State:
         require_images(context, self.card.name)
-        first = next(_batches(context, 1))[0]
-        basis = first.new_zeros(0, first.shape[1])
-        for _ in range(planes_that_fit(self.params.rounds, first.shape[1])):
-            basis = extended(basis, train_round(context, basis, self.params))
+        stream = Stream(context, self.params.batch)
+        channels = next(iter(stream))[0].shape[1]
+        basis = next(iter(stream))[0].new_zeros(0, channels)
+        for _ in range(planes_that_fit(self.params.rounds, channels)):
+            basis = extended(basis, train_round(stream, basis, self.params))
         return {"basis": basis}
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
         return without(x, state["basis"].to(x))
 
 
-def train_round(context: FitContext, basis: Tensor, params: RasaParams) -> Tensor:
+def train_round(stream: Stream, basis: Tensor, params: RasaParams) -> Tensor:
     """One round: the map (2 c) from tokens without the planes of earlier rounds to row and column, after a sigmoid."""
     weight = basis.new_zeros(2, basis.shape[1]).requires_grad_()
     optimiser = torch.optim.AdamW([weight], lr=params.lr, weight_decay=0.0)
-    steps = params.epochs * math.ceil(context.images / params.batch)
+    steps = params.epochs * stream.steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     for _ in range(params.epochs):
-        for x, place in _batches(context, params.batch):
+        for x, place in stream:
             # Taking the planes out of the map is the same as taking them out of every token.
             loss = torch.nn.functional.mse_loss((x @ without(weight, basis).T).sigmoid(), place)
             optimiser.zero_grad()
@@ -53,20 +56,43 @@ def train_round(context: FitContext, basis: Tensor, params: RasaParams) -> Tenso
     return weight.detach()
 
 
-def _batches(context: FitContext, images: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tokens n c and their places n 2, of a number of images at a time whatever the batches of the stream."""
-    held: list[tuple[Tensor, Tensor]] = []
-    for tokens in context.tokens():
-        x = tokens[context.field]
-        counts = valid_cells(tokens, x.device).sum((1, 2)).tolist()
-        parts = x[valid_cells(tokens, x.device)].split(counts), places(tokens).to(x.device).split(counts)
-        for image in zip(*parts, strict=True):
-            held.append(image)
-            if len(held) == images:
-                yield _joined(held)
-                held = []
-    if held:
-        yield _joined(held)
+class Stream:
+    """Tokens n c and their places n 2 of `batch` images at a time, whatever the batches they come in.
+
+    Up to ROOM_BYTES of them stay in memory; more are read again in every epoch.
+    """
+
+    def __init__(self, context: FitContext, batch: int) -> None:
+        self._context, self._batch = context, batch
+        self._held: list[tuple[Tensor, Tensor]] | None = []
+        self.steps = math.ceil(context.images / batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._held:
+            yield from self._held
+            return
+        read: list[tuple[Tensor, Tensor]] = []
+        for x, place in self._read():
+            if self._held is not None:
+                read.append((x, place))
+                if sum(part.nbytes for pair in read for part in pair) > ROOM_BYTES:
+                    self._held, read = None, []
+            yield x, place
+        if self._held is not None:
+            self._held = read
+
+    def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
+        waiting: list[tuple[Tensor, Tensor]] = []
+        for tokens in self._context.tokens():
+            x = tokens[self._context.field]
+            valid = valid_cells(tokens, x.device)
+            counts = valid.sum((1, 2)).tolist()
+            waiting += zip(x[valid].split(counts), places(tokens).to(x.device).split(counts), strict=True)
+            while len(waiting) >= self._batch:
+                yield _joined(waiting[: self._batch])
+                waiting = waiting[self._batch :]
+        if waiting:
+            yield _joined(waiting)
 
 
 def _joined(images: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vitbench.catalogue.positions import RASA_RIDGE, RasaRidgeParams
+from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.repairs.moments import moments, require_images, rows
 from vitbench.repairs.planes import extended, places, planes_that_fit, without
@@ -54,6 +55,8 @@ def ridge_planes(covariance: Tensor, count: int, params: RasaRidgeParams) -> Ten
     """
     channels = len(covariance) - count
     x, cross = covariance[:channels, :channels], covariance[:channels, channels:]
+    if not float(x.trace()) > 0:
+        raise NotApplicableError("the train tokens are all alike, so no direction tells their position")
     penalty = params.ridge * x.trace() / channels * torch.eye(channels, dtype=x.dtype, device=x.device)
     basis = x.new_zeros(0, channels)
     for _ in range(planes_that_fit(params.rounds, channels)):
