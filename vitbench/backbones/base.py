@@ -64,6 +64,11 @@ class Backbone(ABC):
     @torch.inference_mode()
     def forward(self, pixels: Tensor, geometry: Geometry, request: TokenRequest, keys: Sequence[str]) -> Tokens:
         """The same from a ready batch (uint8 b 3 h w): normalise, run, check."""
+        return self.differentiable(pixels, geometry, request, keys)
+
+    @final
+    def differentiable(self, pixels: Tensor, geometry: Geometry, request: TokenRequest, keys: Sequence[str]) -> Tokens:
+        """As `forward`, but autograd may follow it to whatever of the module asks for gradients."""
         pixels = pixels.to(self.device)
         x = normalise(pixels, geometry, self.card.mean, self.card.std, self.dtype)
         fields = self._forward(x, request, keys, geometry)

@@ -32,6 +32,41 @@ class SinderParams:
 
 
 @dataclass(frozen=True)
+class SinderTuningParams:
+    """What is trained, and which tokens are defective; numbers are the published ones, unless said otherwise.
+
+    rule: `robust` (ours: blocks whose direction tokens of a twentieth of the images come within 40 degrees of; there,
+    |cos| > median + 5 x 1.4826 x MAD of train tokens) or `published` (any block, within each image |cos| > mean +
+    `threshold` sd). least: flags that make an image defective (0: as many as 3 are in 37 x 37 cells). kernel: side of the
+    neighbourhood, 3 or 5. layers: blocks trained, the first defective one the last of them. lr, momentum: of SGD. batch:
+    images a step. steps: at most; epochs: over the fit images, at most. history, stop: the share of sound images that
+    ends the fit, and over how many (no more than there are).
+    """
+
+    rule: SingularRule = "robust"
+    threshold: float = 4.0
+    least: int = 0
+    kernel: Literal[3, 5] = 3
+    layers: int = 10
+    lr: float = 0.005
+    momentum: float = 0.9
+    batch: int = 1
+    steps: int = 30_000
+    epochs: int = 1
+    history: int = 1000
+    stop: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.kernel not in (3, 5):
+            raise UsageError(f"sinder: kernel={self.kernel} has no Gaussian", "use 3 or 5")
+        for name in ("layers", "batch", "steps", "epochs", "history"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"sinder: {name}={getattr(self, name)} is less than one")
+        if self.lr <= 0 or not 0 <= self.momentum < 1 or not 0 < self.stop <= 1 or self.least < 0:
+            raise UsageError("sinder: lr is above 0, momentum in [0, 1), stop in (0, 1], least 0 or more")
+
+
+@dataclass(frozen=True)
 class PcaWhitenParams:
     """d: components to keep, as a number (int) or a fraction of the channels (float)."""
 
@@ -49,6 +84,24 @@ _SINDER = Source("Wang et al.", 2024, "2407.16826", "https://github.com/haoqiwan
 _NO_LICENCE = "none (implemented from the description)"
 _DIRECTIONS = "fit: an eigendecomposition per block and two passes over the train tokens; no forward at test time"
 
+SINDER = RepairCard(
+    name="sinder",
+    entry="vitbench.repairs.sinder:Sinder",
+    params=SinderTuningParams(),
+    family="weights",
+    acts_on=("*",),
+    needs_fit=True,
+    edits=True,
+    summary="fine-tunes singular values until tokens along a block's singular defect direction look like their neighbours",
+    source=_SINDER,
+    upstream_licence=_NO_LICENCE,
+    differs="published for DINOv2 ViT-g/14 at 518 px, on 30,504 ImageNet images; here any ViT, registers and GELU too, on "
+    "the data set's own train images in the task's view; directions are exact instead of sampled; by default tokens are "
+    "judged against all train tokens, in blocks where some lie near the direction (rule=published: within each image, where "
+    "more than 1 token in 17 hides the others); a history no longer than the train split",
+    cost="fit: up to one forward and backward of every train image up to its first defective block; a pass of its own, at "
+    "the cost of the backbone",
+)
 SINDER_FILL = RepairCard(
     name="sinder_fill",
     entry="vitbench.repairs.sinder_fill:SinderFill",
@@ -134,4 +187,12 @@ ZERO_IMAGE = RepairCard(
     cost="fit: one forward; none at test time",
 )
 
-SINGULAR_CARDS: tuple[RepairCard, ...] = (SINDER_FILL, SINDER_PROJECT, PROJECT_OUT, PCA_WHITEN, MEDIAN3, ZERO_IMAGE)
+SINGULAR_CARDS: tuple[RepairCard, ...] = (
+    SINDER,
+    SINDER_FILL,
+    SINDER_PROJECT,
+    PROJECT_OUT,
+    PCA_WHITEN,
+    MEDIAN3,
+    ZERO_IMAGE,
+)
