@@ -85,12 +85,12 @@ def _frame(
 
 
 def _pairs(name: str, seed: int, clip: int, frames: int) -> list[dict[str, Any]]:
-    """Five points of each square in the first and in every later frame."""
+    """Five points of each square in the first and in every later frame; boxes are wide, so that a cell is within 0.1 of one."""
     offsets = np.array([[3, 3], [11, 3], [7, 7], [3, 11], [11, 11]], np.float32)
     out = []
     for t in range(1, frames):
         for number, (before, after) in enumerate(zip(_boxes(seed, clip, 0), _boxes(seed, clip, t), strict=True)):
-            boxes = [np.array([x, y, x + s, y + s], np.float32) for x, y, s in (before, after)]
+            boxes = [np.array([x, y, x + 3 * s, y + 3 * s], np.float32) for x, y, s in (before, after)]
             out.append(
                 {
                     "pair": f"{name}-{number}-{t}", "target": f"{name}/{t:02d}", "numbers": list(range(5)),

@@ -49,8 +49,11 @@ class Geometry:
         rows = np.arange(h) * self.patch_px
         cols = np.arange(w) * self.patch_px
         return np.stack(
-            [_touched(rows, self.patch_px, p.content[0])[:, None] & _touched(cols, self.patch_px, p.content[1])[None, :]
-             for p in self.placements]  # fmt: skip
+            [
+                _touched(rows, self.patch_px, p.content[0])[:, None]
+                & _touched(cols, self.patch_px, p.content[1])[None, :]
+                for p in self.placements
+            ]  # fmt: skip
         )
 
     def to_pixels(self, i: int, boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -71,6 +74,15 @@ class Geometry:
         if p.flipped:
             x = p.view_hw[1] - x
         return (np.stack([x, y], axis=1) / self.patch_px).astype(np.float32)
+
+    def from_cells(self, i: int, points: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Continuous cell coordinates of image i (x y, n 2) -> source pixels; the inverse of `to_cells`."""
+        p = self.placements[i]
+        view = np.asarray(points, np.float64).reshape(-1, 2) * self.patch_px
+        x = p.view_hw[1] - view[:, 0] if p.flipped else view[:, 0]
+        return np.stack([x * p.scale[1] + p.offset[1], view[:, 1] * p.scale[0] + p.offset[0]], axis=1).astype(
+            np.float32
+        )
 
     def place_labels(self, i: int, labels: npt.NDArray[np.generic], fill: int = 255) -> npt.NDArray[np.generic]:
         """A label or depth map of image i (source h w) as the view sees it (view h w), nearest neighbour, `fill` in padding."""

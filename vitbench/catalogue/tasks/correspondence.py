@@ -1,0 +1,102 @@
+"""Cards of correspondence between images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
+from vitbench.catalogue.tasks.settings import setting
+
+
+@dataclass(frozen=True)
+class KeypointSettings(TaskSettings):
+    """Settings of `correspondence@pck`."""
+
+    view: str = "square"
+    image_px: int = 800
+    also: str = setting("", "a second field; every measure is that of the better of the two (empty: none)")
+    corners: bool = setting(
+        False,
+        "as probe3d places points: descriptors read with the grid stretched to the centres of its outer cells, matches at "
+        "the corner of their cell; else both at centres of cells",
+    )
+    sample_pairs: int = setting(
+        0, "pairs per class, and per class and viewpoint, chosen by a hash of their names; 0: all"
+    )
+
+
+@dataclass(frozen=True)
+class Probe3dSettings(KeypointSettings):
+    """Settings of `correspondence@probe3d`."""
+
+    field: str = "patch_raw"
+    corners: bool = setting(
+        True,
+        "as probe3d places points: descriptors read with the grid stretched to the centres of its outer cells, matches at "
+        "the corner of their cell; else both at centres of cells",
+    )
+    sample_pairs: int = setting(
+        200, "pairs per class, and per class and viewpoint, chosen by a hash of their names; 0: all"
+    )
+
+
+@dataclass(frozen=True)
+class DinoV3KeypointSettings(KeypointSettings):
+    """Settings of `correspondence@dinov3`."""
+
+    view: str = "resize"
+    image_px: int = 1024
+    also: str = setting("patch_raw", "a second field; every measure is that of the better of the two (empty: none)")
+
+
+_SAME = (
+    " Every image is encoded once, however many pairs it is in. PCK is per point, beside it per image pair and per class; "
+    "PCK_same_place is that of not moving at all. A pair whose target is not among the images (--limit) is left out and counted."
+)
+
+CORRESPONDENCE = TaskCard(
+    name="correspondence",
+    entry="vitbench.tasks.correspondence:Correspondence",
+    title="Keypoint correspondence",
+    family="correspondence",
+    metric="keypoints",
+    headline="PCK",
+    targets=("keypoints", "label"),
+    splits=("val",),
+    aux=lambda s: (s.also,) if s.also else (),
+    secondary=("PCK_per_image", "PCK_per_class"),
+    summary="Points of one image found again in another by the most similar token, no training.",
+    protocols=(
+        Protocol(
+            name="pck",
+            version=1,
+            settings=KeypointSettings(),
+            summary="All pairs; the descriptor of a point is read bilinearly, its match is the centre of the most similar cell. "
+            "A match counts within 0.1 of the larger side of the target's object.",
+            source=Source("Min et al.", 2019, "1908.10543"),
+            differs="The literature fixes pairs and measure, not image size or feature; these are those of `probe3d` for "
+            "sharing its passes, with final tokens." + _SAME,
+        ),
+        Protocol(
+            name="probe3d",
+            version=1,
+            settings=Probe3dSettings(),
+            summary="Raw tokens of the last block on images padded to squares with white, 200 pairs per class and viewpoint; "
+            "its reported number is PCK_per_class.",
+            source=Source("El Banani et al.", 2024, url="https://github.com/mbanani/probe3d"),
+            differs="Which 200 pairs depends on their names, not on the order of files (the reference's depends on the machine). "
+            "Images go to 800 pixels rounded down to the patch; the reference centre-pads to 812 for patch 14 and leaves the "
+            "points where they were." + _SAME,
+        ),
+        Protocol(
+            name="dinov3",
+            version=1,
+            settings=DinoV3KeypointSettings(),
+            summary="As `pck` on square images of 1,024 pixels (give image_px=896 for patch 14), with and without the final norm; "
+            "the better of the two is reported, as in the paper.",
+            source=Source("Simeoni et al.", 2025, "2508.10104", "https://github.com/facebookresearch/dinov3"),
+            selection="oracle",
+            differs="How points are read and placed is not published; here as in `pck`." + _SAME,
+        ),
+    ),
+)
