@@ -28,7 +28,7 @@ def pca_rgb(groups: Sequence[Sequence[Floats]], foreign: Sequence[bool] = ()) ->
     """Grids (h w c) of several repairs (groups) as RGB, all in one basis: equal colours mean equal directions.
 
     Each group is centred and brought to one scale first. A group with other channels than the first, or of other weights
-    (`foreign`), has a basis of its own, its components matched to the first group's by correlation over the same patches.
+    (`foreign`), has a basis of its own, turned until its colours are nearest to the first group's on the same patches.
     """
     flat = [_centred(group) for group in groups]
     width = flat[0].shape[1]
@@ -70,15 +70,9 @@ def _basis(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _matched(x: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        both = np.nan_to_num(np.corrcoef(x.T, reference.T)[:3, 3:])
-    order, taken = [0, 0, 0], set[int]()
-    for source in np.argsort(-np.abs(both).max(1)):
-        target = next(int(t) for t in np.argsort(-np.abs(both[source])) if int(t) not in taken)
-        taken.add(target)
-        order[target] = int(source)
-    signs = [-1.0 if both[order[t], t] < 0 else 1.0 for t in range(3)]
-    return np.asarray(x[:, order] * signs)
+    """n 3 turned and mirrored (no more) until it is as near to the reference as it can be: orthogonal Procrustes."""
+    left, _, right = np.linalg.svd(x.T @ reference)
+    return np.asarray(x @ (left @ right))
 
 
 def to_bytes(unit: npt.NDArray[np.floating]) -> Bytes:

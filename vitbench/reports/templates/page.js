@@ -65,3 +65,11 @@ if (choice) {
   choice.addEventListener("input", show);
   show();
 }
+
+// Paper has no summary to click: what is folded away is printed, and folded again after.
+let folded = [];
+window.addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((d) => (d.open = true));
+});
+window.addEventListener("afterprint", () => folded.forEach((d) => (d.open = false)));
