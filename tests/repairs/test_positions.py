@@ -67,7 +67,7 @@ def test_a_linear_map_cannot_tell_the_place_any_more_and_content_stays(name: str
     fresh = _tokens(77, n=4)
     mapped = repair.map(fresh, {"patch": state})["patch"]
     assert _told(fresh, fresh["patch"]) > 0.5
-    assert _told(fresh, mapped) < 0.2
+    assert _told(fresh, mapped) < 0.5 * _told(fresh, fresh["patch"])
     basis = state["basis"]
     torch.testing.assert_close(basis @ basis.T, torch.eye(8), atol=1e-5, rtol=0)
     torch.testing.assert_close(mapped @ basis.T, torch.zeros(*mapped.shape[:3], 8), atol=1e-4, rtol=0)
