@@ -38,8 +38,8 @@ def random_crops(hw: tuple[int, int], count: int, generator: torch.Generator) ->
     width = ((area * ratio).sqrt() * hw[1]).round().clamp(1, hw[1])
     top = (place[0] * (hw[0] - height + 1)).floor().clamp(max=hw[0] - height)
     left = (place[1] * (hw[1] - width + 1)).floor().clamp(max=hw[1] - width)
-    rows = torch.stack((top, left, height, width), dim=1).int().tolist()
-    return [Crop(*row, flip) for row, flip in zip(rows, flipped.tolist(), strict=True)]
+    columns = [t.int().tolist() for t in (top, left, height, width)]
+    return [Crop(*window) for window in zip(*columns, flipped.tolist(), strict=True)]
 
 
 def cut(image: Tensor, crop: Crop, hw: tuple[int, int]) -> Tensor:

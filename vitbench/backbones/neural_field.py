@@ -94,8 +94,10 @@ class Flat:
         self._gradient = torch.zeros_like(self.values)
         sizes = [t.numel() for t in tensors]
         shapes = [t.shape for t in tensors]
-        self.views = [v.view(s) for v, s in zip(self.values.split(sizes), shapes, strict=True)]
-        self._gradients = [g.view(s) for g, s in zip(self._gradient.split(sizes), shapes, strict=True)]
+        self.views, self._gradients = (
+            [part.view(shape) for part, shape in zip(torch.split(whole, sizes), shapes, strict=True)]
+            for whole in (self.values, self._gradient)
+        )
 
     def start(self, learns: bool) -> None:
         """Begin a step in which these learn, or do not."""
@@ -203,7 +205,7 @@ def _train(field: ImageField, bank: Bank, cells: Corners) -> None:
             loss = loss + RESIDUAL * functional.mse_loss(r, (y - made).detach()) + SPARSE * r.abs().mean()
         else:
             loss = reconstruction(made, y)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
     for part in parts:
         part.start(False)
@@ -225,10 +227,11 @@ class _Reconstruction(torch.autograd.Function):
         lengths = (own * given).sqrt().clamp_min(LEAST)
         cosine = both / lengths
         ctx.save_for_backward(made, y, own, lengths, cosine)
-        return (own - 2 * both + given).sum() / made.numel() + 1 - cosine.mean()
+        loss: Tensor = (own - 2 * both + given).sum() / made.numel() + 1 - cosine.mean()
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         made, y, own, lengths, cosine = ctx.saved_tensors
         n, share = len(made), gradient * 2 / made.numel()
         of_made = share + gradient / n * cosine / own.clamp_min(LEAST)

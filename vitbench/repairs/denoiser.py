@@ -151,7 +151,7 @@ def train(
         made = model(raw, shown)
         loss = reconstruction(made[shown], target[shown])
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         if (step + 1) % every == 0 and step + 1 < training.steps:
             keep(_snapshot(model, optimiser, names, step + 1))
@@ -170,6 +170,8 @@ def _restore(model: Denoiser, optimiser: torch.optim.Optimizer, names: list[str]
         parameter.data.copy_(kept[f"model.{name}"])
         prefix = f"adam.{name}."
         optimiser.state[parameter] = {
-            key.removeprefix(prefix): value.clone() for key, value in kept.items() if key.startswith(prefix)
+            key.removeprefix(prefix): value.to(value.device if key.endswith(".step") else parameter.device, copy=True)
+            for key, value in kept.items()
+            if key.startswith(prefix)
         }
     return int(kept["step"])

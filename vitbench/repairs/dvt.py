@@ -56,7 +56,8 @@ class Dvt(Repair[DvtParams]):
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
         model = restored(state).to(x.device)
         with torch.no_grad():
-            return model(x, valid_cells(tokens, x.device))
+            out: Tensor = model(x, valid_cells(tokens, x.device))
+        return out
 
 
 @dataclass
@@ -116,6 +117,11 @@ def _targets(
                 f"repair 'dvt': view {context.view} cuts images into windows", "use one that resizes or crops"
             )
         y, seen = tokens["patch"][0], torch.from_numpy(tokens.geometry.valid()[0])
+        if y.shape[-1] != target.shape[-1]:
+            raise NotApplicableError(
+                f"repair 'dvt': tokens have {target.shape[-1]} channels, the backbone's own have {y.shape[-1]}",
+                "put dvt before repairs that drop channels",
+            )
         h, w = min(y.shape[0], target.shape[1]), min(y.shape[1], target.shape[2])
         target[i, :h, :w], shown[i, :h, :w] = y[:h, :w].half().cpu(), seen[:h, :w]
         if (i + 1) % KEEP_EVERY == 0:
