@@ -16,7 +16,10 @@ from vitbench.inspection.pictures import fitted, gather
 def test_both_sides_are_multiples_of_the_patch_and_the_longer_one_is_bounded(hw: tuple[int, int]) -> None:
     picture = fitted("x", np.zeros((*hw, 3), np.uint8), 14, 224)
     h, w, _ = picture.pixels.shape
-    assert h % 14 == 0 and w % 14 == 0 and max(h, w) <= 224 and min(h, w) >= 14
+    assert h % 14 == 0
+    assert w % 14 == 0
+    assert max(h, w) <= 224
+    assert min(h, w) >= 14
     if min(hw) > 14:
         assert abs(h / w - hw[0] / hw[1]) / (hw[0] / hw[1]) < 14 / min(h, w)
 
@@ -35,7 +38,8 @@ def test_files_folders_and_scenes_come_in_the_order_given_up_to_the_limit(tmp_pa
     assert [name for name, _ in found] == ["c.png", "b.png", "c.png", "a.png"]
     assert found[0][1][0, 0, 0] == 3
     [scene] = gather(["scenes:1"], 9)
-    assert scene[0] == "scene 1" and scene[1].shape == (192, 192, 3)
+    assert scene[0] == "scene 1"
+    assert scene[1].shape == (192, 192, 3)
 
 
 def test_what_is_no_image_is_said_in_one_line(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ def tokens() -> np.ndarray:
 
 def test_the_same_tokens_scaled_and_shifted_have_the_same_colours(tokens: np.ndarray) -> None:
     [[plain], [moved]] = pca_rgb([[tokens], [tokens * 40 + 7]])
-    assert plain.shape == (6, 8, 3) and plain.dtype == np.uint8
+    assert plain.shape == (6, 8, 3)
+    assert plain.dtype == np.uint8
     assert np.abs(plain.astype(int) - moved.astype(int)).max() <= 1
 
 
@@ -61,7 +62,8 @@ def test_constant_tokens_and_few_channels_do_not_break() -> None:
 
 def test_heat_runs_from_low_to_high() -> None:
     rgb = heat(np.array([[-5.0, 0.0, 1.0, 9.0]]), 0, 1)
-    assert np.array_equal(rgb[0, 0], rgb[0, 1]) and np.array_equal(rgb[0, 2], rgb[0, 3])
+    assert np.array_equal(rgb[0, 0], rgb[0, 1])
+    assert np.array_equal(rgb[0, 2], rgb[0, 3])
     assert rgb[0, 2].sum() > rgb[0, 0].sum()
 
 
@@ -77,7 +79,8 @@ def test_a_mosaic_holds_every_map() -> None:
     maps = np.stack([np.full((2, 3), v, np.float32) for v in (0.1, 0.5, 1.0)])
     out = mosaic(maps, 1.0)
     assert out.shape == (5, 7, 3)
-    assert np.array_equal(out[:2, 4:], heat(maps[1], 0, 1, "magma")) and np.array_equal(out[3:, :3], heat(maps[2], 0, 1, "magma"))
+    assert np.array_equal(out[:2, 4:], heat(maps[1], 0, 1, "magma"))
+    assert np.array_equal(out[3:, :3], heat(maps[2], 0, 1, "magma"))
 
 
 def test_a_png_within_a_page_is_exact() -> None:

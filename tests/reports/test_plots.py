@@ -43,7 +43,9 @@ def test_missing_values_are_left_out_and_empty_curves_too() -> None:
 def test_a_band_goes_there_and_back() -> None:
     [series] = plot("t", [Curve("a", [1, 2], [2, 3], [1, 2], [3, 4])]).series
     points = [tuple(map(float, p.split(","))) for p in series.band.split()]
-    assert len(points) == 4 and points[0][0] == points[3][0] and points[0][1] < points[3][1]
+    assert len(points) == 4
+    assert points[0][0] == points[3][0]
+    assert points[0][1] < points[3][1]
 
 
 def test_colours_start_again_and_no_curve_is_no_error() -> None:

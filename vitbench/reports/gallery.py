@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitbench.inspection.looks import Inspection
 from vitbench.reports.colours import MUTED, Bytes, data_uri
-from vitbench.reports.panels import Panel, Strip, block_norms, kinds, strips
+from vitbench.reports.panels import TITLES, Panel, Strip, block_norms, kinds, strips
 from vitbench.reports.plots import COLOURS, Curve, Plot, plot
 
 BINS = 40
@@ -45,7 +45,7 @@ class Gallery:
     """One backbone: per image its name and strips, the norms after each block, and what could not be shown."""
 
     backbone: str
-    kinds: tuple[str, ...]
+    kinds: tuple[tuple[str, str], ...]  # of panels, and what stands above each
     images: tuple[tuple[str, tuple[ShownStrip, ...]], ...]
     norms: Plot | None
     histogram: Plot | None
@@ -65,9 +65,15 @@ def gallery(inspection: Inspection, without: Sequence[str] = ()) -> Gallery:
     refused = tuple((row.repair, row.refused) for row in inspection.rows if row.refused)
     classes = tuple((name, f"#{MUTED[k % len(MUTED)]}") for k, name in enumerate(inspection.classes))
     return Gallery(
-        inspection.backbone, columns, tuple(images), norms_plot(inspection), histogram(inspection), refused,
-        inspection.fitted_on, classes,
-    )  # fmt: skip
+        backbone=inspection.backbone,
+        kinds=tuple((kind, TITLES[kind]) for kind in columns),
+        images=tuple(images),
+        norms=norms_plot(inspection),
+        histogram=histogram(inspection),
+        refused=refused,
+        fitted_on=inspection.fitted_on,
+        classes=classes,
+    )
 
 
 def norms_plot(inspection: Inspection) -> Plot | None:

@@ -12,7 +12,18 @@ from vitbench.reports.colours import Bytes, flagged, heat, mosaic, palette, pca_
 
 TIMES_MEDIAN = 3.0  # norm over median that is drawn brightest
 UNTOUCHED = "not touched"
-ORDER = ("lost", "pca", "norm", "outliers", "cls", "registers", "segmentation", "similar x", "similar +")
+TITLES = {
+    "lost": "LOST",
+    "pca": "PCA",
+    "norm": "norm ÷ median",
+    "outliers": "outliers",
+    "cls": "CLS attention",
+    "registers": "registers' attention",
+    "segmentation": "segmentation",
+    "similar x": "like LOST's seed",
+    "similar +": "like the centre",
+}
+"""The kinds of panels in their order, and what stands above each."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +31,16 @@ class Panel:
     """A small picture: uint8 h w 3, in patches or (photo) pixels. box and marks are in shares of width and height."""
 
     kind: str
-    title: str
     pixels: Bytes
     caption: str = ""
     photo: bool = False
     box: tuple[float, float, float, float] | None = None  # x y width height
     mark: tuple[float, float] | None = None  # x y
     sign: str = ""
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.kind]
 
 
 @dataclass(frozen=True)
@@ -51,25 +65,24 @@ def strips(inspection: Inspection) -> list[list[Strip]]:
 def kinds(images: Sequence[Sequence[Strip]]) -> list[str]:
     """The kinds of panels that any strip has, in their order: columns, so that one kind stands below the other."""
     found = {panel.kind for image in images for strip in image for panel in strip.panels}
-    return [kind for kind in ORDER if kind in found]
+    return [kind for kind in TITLES if kind in found]
 
 
 def _panels(picture: Picture, row: Row, i: int, rgb: Bytes) -> tuple[Panel, ...]:
     look = row.looks[i]
-    found = [_photo(picture, row, look), Panel("pca", "PCA", rgb), _norm(look), _outliers(picture, row, look)]
+    found = [_photo(picture, row, look), Panel("pca", rgb), _norm(look), _outliers(picture, row, look)]
     if look.cls_attention is not None:
         mean = look.cls_attention.mean(0)
         told = f"max {mean.max():.1%}" if row.own_forward else UNTOUCHED
-        found.append(Panel("cls", "CLS attention", heat(mean, 0, float(mean.max()), "magma"), told))
+        found.append(Panel("cls", heat(mean, 0, float(mean.max()), "magma"), told))
     if look.register_attention is not None:
         top = float(look.register_attention.max())
-        count = len(look.register_attention)
-        found.append(Panel("registers", f"{count} registers", mosaic(look.register_attention, top), f"max {top:.1%}"))
+        found.append(Panel("registers", mosaic(look.register_attention, top), f"max {top:.1%}"))
     if look.classes is not None:
-        found.append(Panel("segmentation", "segmentation", palette()[look.classes % len(palette())]))
+        found.append(Panel("segmentation", palette()[look.classes % len(palette())]))
     h, w = look.grid_hw
-    found.append(_similar(look, look.seed, "LOST's seed", "x"))
-    found.append(_similar(look, (h // 2, w // 2), "the centre", "+"))
+    found.append(_similar(look, look.seed, "x"))
+    found.append(_similar(look, (h // 2, w // 2), "+"))
     return tuple(found)
 
 
@@ -81,7 +94,7 @@ def _photo(picture: Picture, row: Row, look: Look) -> Panel:
     own = not row.fields or any(name.startswith(("key", "query", "value")) for name in row.fields)
     caption = f"{_percent(share)} of image" if own else UNTOUCHED
     box = (x0 / w, y0 / h, (x1 - x0) / w, (y1 - y0) / h)
-    return Panel("lost", "LOST", picture.pixels, caption, True, box, _centre(look, look.seed), "x")
+    return Panel("lost", picture.pixels, caption, True, box, _centre(look, look.seed), "x")
 
 
 def _percent(share: float) -> str:
@@ -90,20 +103,19 @@ def _percent(share: float) -> str:
 
 def _norm(look: Look) -> Panel:
     ratio = look.size / max(float(np.median(look.size)), 1e-12)
-    return Panel("norm", "norm ÷ median", heat(ratio, 0, TIMES_MEDIAN), f"max {ratio.max():.3g}")
+    return Panel("norm", heat(ratio, 0, TIMES_MEDIAN), f"max {ratio.max():.3g}")
 
 
 def _outliers(picture: Picture, row: Row, look: Look) -> Panel:
     mask = look.size > row.thresholds.mad[-1]
-    return Panel("outliers", "outliers", flagged(picture.pixels, mask), f"{int(mask.sum())} of {mask.size}")
+    return Panel("outliers", flagged(picture.pixels, mask), f"{int(mask.sum())} of {mask.size}")
 
 
-def _similar(look: Look, cell: tuple[int, int], name: str, sign: str) -> Panel:
+def _similar(look: Look, cell: tuple[int, int], sign: str) -> Panel:
     values = similarity(look, cell)
     low = float(values.min())
-    return Panel(
-        f"similar {sign}", f"like {name}", heat(values, low, 1), f"{low:.2f} to 1", mark=_centre(look, cell), sign=sign
-    )
+    caption = f"{low:.2f} to 1"
+    return Panel(f"similar {sign}", heat(values, low, 1), caption, mark=_centre(look, cell), sign=sign)
 
 
 def _centre(look: Look, cell: tuple[int, int]) -> tuple[float, float]:

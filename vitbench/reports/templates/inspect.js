@@ -56,7 +56,7 @@ for (const section of document.querySelectorAll("[data-image]")) {
   section.addEventListener("click", (event) => {
     const frame = event.target.closest(".frame");
     // A mosaic of registers has no one cell under the pointer.
-    if (!frame || frame.closest("figure").textContent.includes("registers")) return;
+    if (!frame || frame.closest("figure").dataset.kind === "registers") return;
     at = cell(event, frame); draw();
   });
   section.addEventListener("pointermove", (event) => {
