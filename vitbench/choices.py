@@ -45,11 +45,13 @@ class Filters:
     limit: Limit = None  # N images per split, or stratified:N
     dtype: str | None = None
     skip_corrupt: bool = False
+    draft: bool = False
 
     @staticmethod
     def parse(
         backbones: str | None, repairs: str | None, tasks: str | None, datasets: str | None, seeds: str | None = None,
         limit: int | None = None, dtype: str | None = None, subset: str | None = None, skip_corrupt: bool = False,
+        draft: bool = False,
     ) -> Filters:  # fmt: skip
         """Comma-separated lists as typed."""
         if limit is not None and limit < 1:
@@ -64,7 +66,7 @@ class Filters:
             raise UsageError(f"--seeds {seeds!r}", "comma-separated whole numbers") from None
         b, r, t, d = (tuple(split_list(text or "")) for text in (backbones, repairs, tasks, datasets))
         chosen = limit if subset is None else parse_subset(subset)
-        return Filters(b, r, t, d, numbers, chosen, dtype, skip_corrupt)
+        return Filters(b, r, t, d, numbers, chosen, dtype, skip_corrupt, draft)
 
     @property
     def any_axis(self) -> bool:
@@ -138,7 +140,7 @@ def _expand(suite: Suite, filters: Filters) -> tuple[Choice, ...]:
 
 
 def _limited(choices: tuple[Choice, ...], filters: Filters) -> tuple[Choice, ...]:
-    if filters.limit is None and filters.dtype is None and not filters.skip_corrupt:
+    if filters.limit is None and filters.dtype is None and not filters.skip_corrupt and not filters.draft:
         return choices
     out = []
     for c in choices:
@@ -147,6 +149,8 @@ def _limited(choices: tuple[Choice, ...], filters: Filters) -> tuple[Choice, ...
             update["limits"] = {"*": filters.limit}
         if filters.skip_corrupt:
             update["skip_corrupt"] = True
+        if filters.draft:
+            update["draft"] = True
         if filters.dtype is not None:
             update["dtype"] = filters.dtype
         out.append(Choice(c.backbone, c.repair, c.task, c.dataset, c.seed, c.options.model_copy(update=update)))

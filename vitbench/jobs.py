@@ -58,6 +58,7 @@ class SplitRef:
     images: int
     digest: str
     skip_corrupt: bool = False
+    least_px: int = 0  # JPEGs may be decoded at a fraction of their size that keeps so many pixels; 0: never
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from vitbench.identity import Slot, cell_identity, digest
 from vitbench.jobs import BackboneState, CellJob, FitJob, PassJob, Plan, SplitRef, World
 
 T = TypeVar("T")
+DRAFT_FACTOR = 3  # from here on decoding at a fraction moves pixels by less than one grey level on average
 TYPICAL_HW = (480, 640)  # assumed where a data set does not say how large its images are
 
 
@@ -38,7 +39,9 @@ def make_plan(choices: Iterable[Choice], world: World, budget_bytes: int | None 
     for c in cells:
         if c.status == "todo":
             needed = [p for s in dict.fromkeys(c.stores.values()) for p in by_store[s]]
-            behind = () if c.stores else tuple(f for _, f in c.edit_fits)  # a streaming cell runs the edited forward itself
+            behind = (
+                () if c.stores else tuple(f for _, f in c.edit_fits)
+            )  # a streaming cell runs the edited forward itself
             requires[c.id] = (*needed, *(f for f in (*behind, *(f for _, _, f in c.fits)) if f in pending))
     return Plan(tuple(passes), tuple(fits), tuple(cells), requires)
 
@@ -118,7 +121,9 @@ class _Builder:
                 return _Refused("unavailable", state.reason, state.remedy)
             skip = choice.options.skip_corrupt  # which are corrupt is known only later, but it may be fewer images
             which = digest([state.digest, "without corrupt"]) if skip else state.digest
-            out[name] = SplitRef(choice.dataset, name, targets, limit, choice.seed, state.images, which, skip)
+            least = _draft_px(choice)
+            which = digest([which, "draft", least]) if least else which
+            out[name] = SplitRef(choice.dataset, name, targets, limit, choice.seed, state.images, which, skip, least)
         return out
 
     def _missing(self, slot: Slot, refused: _Refused) -> CellJob:
@@ -237,6 +242,14 @@ class _Builder:
         channels = dim if kind in GRID_FIELDS else per_cell.get(kind, dim / cells)
         size = {"float32": 4, "float16": 2, "uint8": 1, "bool": 1}[stored_dtype(name)]
         return int(job.split.images * cells * channels * size)
+
+
+def _draft_px(choice: Choice) -> int:
+    """How many pixels a JPEG's shorter side must keep if it may be decoded smaller: only where no target has pixels."""
+    view = choice.task.card.view(choice.task.settings)
+    if not choice.options.draft or not set(choice.task.card.targets) <= {"label", "labels"}:
+        return 0
+    return {"crop": DRAFT_FACTOR * view.resize_px, "resize": DRAFT_FACTOR * view.size_px}.get(view.kind, 0)
 
 
 def _once(known: dict[str, T], text: str, make: Callable[[str], T]) -> T:

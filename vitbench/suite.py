@@ -34,6 +34,7 @@ class DatasetOptions(_Strict):
     limits: dict[str, int | Subset] = {}
     dtype: Dtype = "float32"
     skip_corrupt: bool = False
+    draft: bool = False
     settings: dict[str, str | int | float | bool] = {}
 
 

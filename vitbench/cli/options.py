@@ -33,9 +33,14 @@ Datasets = Annotated[
 ]
 Seeds = Annotated[str | None, typer.Option(help="Comma-separated; tasks without randomness run once.")]
 Limit = Annotated[int | None, typer.Option(help="At most N images per split (part of the identity).")]
-Subset = Annotated[str | None, typer.Option(help="stratified:N: N images per split, classes even (part of the identity).")]
+Subset = Annotated[
+    str | None, typer.Option(help="stratified:N: N images per split, classes even (part of the identity).")
+]
 SkipCorrupt = Annotated[
     bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read; the record counts them.")
+]
+Draft = Annotated[
+    bool, typer.Option("--draft", help="Decode large JPEGs smaller where only labels are read (part of the identity).")
 ]
 Dtype = Annotated[str | None, typer.Option(help="Compute dtype: float32, bfloat16 or float16 (part of the identity).")]
 Records = Annotated[Path | None, typer.Option(help="Folder of records [default: runs].")]
@@ -98,12 +103,12 @@ def run_options(
 def selected(
     suite: str | None, everything: bool, backbones: str | None, repairs: str | None, tasks: str | None,
     datasets: str | None, seeds: str | None, limit: int | None, dtype: str | None,
-    subset: str | None = None, skip_corrupt: bool = False,
+    subset: str | None = None, skip_corrupt: bool = False, draft: bool = False,
 ) -> Selected:  # fmt: skip
     """The cells that a command line asks for."""
     from vitbench.choices import Filters, choose
 
-    filters = Filters.parse(backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt)
+    filters = Filters.parse(backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft)
     if suite is None and not everything and not filters.any_axis:
         raise UsageError("nothing selected", "use --all, --suite NAME, or -b/-r/-t/-d")
     return choose(suite, filters, default_suite=config().get("suite", "lab"), everything=everything)

@@ -13,7 +13,7 @@ from vitbench.cli import options as o
 def plan(
     suite: o.Suite = None, all_: o.All = False, backbones: o.Backbones = None, repairs: o.Repairs = None,
     tasks: o.Tasks = None, datasets: o.Datasets = None, seeds: o.Seeds = None, limit: o.Limit = None,
-    subset: o.Subset = None, skip_corrupt: o.SkipCorrupt = False,
+    subset: o.Subset = None, skip_corrupt: o.SkipCorrupt = False, draft: o.Draft = False,
     dtype: o.Dtype = None, records: o.Records = None, cache: o.Cache = None, data_root: o.DataRoot = None,
     weights: o.Weights = None, plugin: o.Plugin = None, offline: o.Offline = False,
     cache_budget: o.CacheBudget = None, cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
@@ -27,7 +27,9 @@ def plan(
     opts = o.run_options(
         records, cache, data_root, weights, plugin, offline=offline, cache_budget=parse_bytes(cache_budget)
     )
-    chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt)
+    chosen = o.selected(
+        suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft
+    )
     made = make_plan(chosen.choices, Workspace(opts), opts.cache_budget)
     counts = Counter(str(c.status) for c in made.cells)
     names = {"todo": "to do", "cached": "cached", "unavailable": "unavailable", "not_applicable": "not applicable"}

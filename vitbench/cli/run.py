@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def run(
     suite: o.Suite = None, all_: o.All = False, backbones: o.Backbones = None, repairs: o.Repairs = None,
     tasks: o.Tasks = None, datasets: o.Datasets = None, seeds: o.Seeds = None, limit: o.Limit = None,
-    subset: o.Subset = None, skip_corrupt: o.SkipCorrupt = False,
+    subset: o.Subset = None, skip_corrupt: o.SkipCorrupt = False, draft: o.Draft = False,
     dtype: o.Dtype = None, records: o.Records = None, cache: o.Cache = None, data_root: o.DataRoot = None,
     weights: o.Weights = None, plugin: o.Plugin = None, device: o.Device = "auto", offline: o.Offline = False,
     workers: o.Workers = None, cache_budget: o.CacheBudget = None, timeout: o.Timeout = None,
@@ -34,7 +34,9 @@ def run(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
         cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
     )  # fmt: skip
-    chosen = o.selected(suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt)
+    chosen = o.selected(
+        suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft
+    )
     plan, summary = carry_out(chosen, opts)
     _leaderboard(plan, opts.records)
     report(plan, summary)

@@ -199,9 +199,13 @@ def _stamp(kept: Path) -> int:
 
 
 def open_split(
-    layout: Layout, card: DatasetCard, split: str, targets: tuple[str, ...], limit: Limit, seed: int, root: Path | None
-) -> datasets.Dataset:
-    """The samples of a split that have all targets, decoded on access; the index stays on disk."""
+    layout: Layout, card: DatasetCard, split: str, targets: tuple[str, ...], limit: Limit, seed: int, root: Path | None,
+    least_px: int = 0,
+) -> datasets.Dataset:  # fmt: skip
+    """The samples of a split that have all targets, decoded on access; the index stays on disk.
+
+    least_px: JPEGs may come at a fraction of their size, see `read_image`.
+    """
     import datasets
 
     table, place, kept = index_of(layout, card, split, root)
@@ -212,7 +216,7 @@ def open_split(
     part = whole.select_columns(kept_columns)
     if len(rows) < len(whole):
         part = part.select(rows)
-    return part.with_transform(partial(decode, layout=layout, card=card, place=place))
+    return part.with_transform(partial(decode, layout=layout, card=card, place=place, least_px=least_px))
 
 
 def label_classes(layout: Layout, card: DatasetCard, split: str, root: Path | None) -> tuple[str, ...]:
@@ -245,10 +249,14 @@ def _selected(
     return [int(rows[i]) for i in chosen(keys, groups, limit, seed)]
 
 
-def decode(batch: dict[str, list[Any]], layout: Layout, card: DatasetCard, place: Path) -> dict[str, list[Any]]:
+def decode(
+    batch: dict[str, list[Any]], layout: Layout, card: DatasetCard, place: Path, least_px: int = 0
+) -> dict[str, list[Any]]:
     """Paths and lists of a batch -> arrays, for the columns that are there."""
     out: dict[str, list[Any]] = dict(batch)
-    if "image" in batch:
+    if "image" in batch and least_px and layout.image is as_stored:
+        out["image"] = [read_image(place / p.partition("#")[0], False, least_px) for p in batch["image"]]
+    elif "image" in batch:
         out["image"] = [_decoded(layout.image, place, p, card) for p in batch["image"]]
     for name, read in layout.readers.items():
         if name in batch:

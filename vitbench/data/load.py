@@ -80,10 +80,11 @@ def load(
     limit: Limit = None,
     seed: int = 0,
     root: Path | None = None,
+    least_px: int = 0,
 ) -> datasets.Dataset:
     """The samples of a split that have all targets, as a `datasets.Dataset` with columns key, image and the targets.
 
-    The entry of a registered data set is called with the split and with those of `targets`, `limit`, `seed` and `root`
+    least_px: see `read_image`; for released data sets. The entry of a registered data set is called with the split and with those of `targets`, `limit`, `seed` and `root`
     that it takes.
     """
     if (path := _folder(name, root)) is not None:
@@ -93,7 +94,7 @@ def load(
     card, split = _checked(name, split, targets)
     loader = DATASETS.load(card.name)
     if card.release is not None:
-        return layout.open_split(loader, card, split, targets, limit, seed, root)
+        return layout.open_split(loader, card, split, targets, limit, seed, root, least_px)
     offered: dict[str, Any] = {"targets": targets, "limit": limit, "seed": seed, "root": root}
     taken = inspect.signature(loader).parameters
     found: datasets.Dataset = loader(split, **{key: value for key, value in offered.items() if key in taken})

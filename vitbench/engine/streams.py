@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,27 +33,33 @@ class Samples:
     """Random access to a split by key, with a memo so that rendered or decoded targets are made once per process."""
 
     def __init__(self, ref: SplitRef, root: Any) -> None:
-        self._dataset = load(ref.dataset, ref.split, targets=ref.targets, limit=ref.limit, seed=ref.seed, root=root)
+        self._dataset = load(
+            ref.dataset, ref.split, targets=ref.targets, limit=ref.limit, seed=ref.seed, root=root, least_px=ref.least_px
+        )
         self._skip_corrupt = ref.skip_corrupt
         keys = self._dataset.with_format(None)["key"] if len(self._dataset) else []
         self.keys = list(keys)
         self._index = {key: i for i, key in enumerate(self.keys)}
         self._memo: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def get(self, key: str) -> dict[str, Any]:
-        """The sample of a key (`key#window` gives that of `key`)."""
+        """The sample of a key (`key#window` gives that of `key`). Several threads may ask; they decode side by side."""
         key = key.partition("#")[0]
-        if key not in self._memo:
-            sample = dict(self._dataset[self._index[key]])
-            self._bytes += _nbytes(sample)
-            self._memo[key] = sample
-            while self._bytes > MEMO_BYTES and len(self._memo) > 1:
-                self._bytes -= _nbytes(self._memo.popitem(last=False)[1])
-        return self._memo[key]
+        found = self._memo.get(key)
+        if found is None:
+            found = dict(self._dataset[self._index[key]])
+            with self._lock:
+                if key not in self._memo:
+                    self._bytes += _nbytes(found)
+                    self._memo[key] = found
+                while self._bytes > MEMO_BYTES and len(self._memo) > 1:
+                    self._bytes -= _nbytes(self._memo.popitem(last=False)[1])
+        return found
 
     def images(self) -> Iterator[tuple[str, Any]]:
         """Keys and images in order. Raises DataError naming all that cannot be read, or leaves them out if told to."""
@@ -115,7 +122,9 @@ class MappedStream:
         if not self._targets:
             return {"image_hw": hw}
         sample = self._samples.get(key)
-        return {"image_hw": hw, **{name: sample[name] for name in self._targets}}
+        # What belongs to a target travels with it: `boxes_track` with `boxes`.
+        names = [n for n in sample if n in self._targets or n.rpartition("_")[0] in self._targets]
+        return {"image_hw": hw, **{name: sample[name] for name in names}}
 
 
 class StoreFitContext:
