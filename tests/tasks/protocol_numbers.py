@@ -16,6 +16,7 @@ from vitbench.catalogue.tasks import TASK_CARDS
 from vitbench.metrics import measures
 
 from .clip_streams import stream_for
+from .live import as_live
 from .streams import context, light
 
 FILE = Path(__file__).with_name("protocol_golden.json")
@@ -30,8 +31,9 @@ def numbers() -> dict[str, dict[str, Any]]:
         train, val = stream_for(card, 16, "train", 7, noise=1.0), stream_for(card, 6, "val", 8, noise=1.0)
         for protocol in card.protocols:
             task = light(card, protocol.name).load()
-            head = task.fit(train, ctx) if "train" in card.splits else None
-            rows = task.measure(head, val, ctx)
+            sources = (as_live(train), as_live(val)) if protocol.streams else (train, val)
+            head = task.fit(sources[0], ctx) if "train" in card.splits else None
+            rows = task.measure(head, sources[1], ctx)
             values = {m.name: float(m.value(rows.sums(), rows.info)) for m in measures(card.metric)}
             defined = {name: round(v, 5) for name, v in values.items() if np.isfinite(v)}
             out[f"{card.name}@{protocol.name}"] = {"version": protocol.version, "values": defined}

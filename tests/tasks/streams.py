@@ -21,9 +21,25 @@ SWEPT = SweptSettings().fields()
 
 
 # What makes a protocol cheap enough for made-up scenes; everything else is as frozen.
+_STREAM: dict[str, Any] = {"iterations": 24, "batch": 4, "learning_rate": "0.05"}
+_CROPS = {**_STREAM, "crop_px": 30, "stride_px": 20, "short_px": 32, "long_px": None}
+_DEPTH_CROPS = {
+    **_STREAM,
+    "iterations": 60,
+    "batch": 2,
+    "learning_rate": "0.3",
+    "crop_h": 26,
+    "crop_w": 34,
+    "border": "none",
+    "crop": "none",
+    "bins": 32,
+    "mean_only": 5,
+}
 LIGHT: dict[str, dict[str, Any]] = {
     "linear_segmentation@leopart": {"epochs": 12, "drop_epoch": 10, "batch": 4, "learning_rate": 0.1},
     "cluster_segmentation@leopart_over": {"clusters": 40},
+    **{f"linear_segmentation@{name}": _CROPS for name in ("dinov2", "dinov3")},
+    **{f"depth@{name}": _DEPTH_CROPS for name in ("dinov2", "dinov2_lin4", "dinov3", "dvt")},
 }
 
 

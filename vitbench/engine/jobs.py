@@ -17,6 +17,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.resolve import TaskRef, expand_tasks
 from vitbench.data.load import describe_dataset
+from vitbench.engine.live import LiveSplit
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.streams import MappedStream, Samples, StoreFitContext
@@ -161,8 +162,9 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         card = ref.card
         task = ref.load()
         context = TaskContext(bench.dataset(job.slot.dataset), job.slot.seed)
-        maps = bench.maps(job.maps, job.fits)
-        streams = {
+        live = {name: LiveSplit(bench, job, name) for name in card.splits} if ref.protocol.streams else {}
+        maps = bench.maps(job.maps, job.fits) if not live else []
+        streams: dict[str, Any] = live or {
             name: MappedStream(
                 name, StoredTokens(options.tokens, job.stores[name], job.fields), bench.samples(job.splits[name]),
                 card.targets, maps, bench.device,
@@ -175,15 +177,19 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         measured = time.perf_counter()
         metrics = summarise(rows, measures(card.metric))
         cost = _cost(job, bench, streams, fitted - started, measured - fitted)
+        cost["forwards"] += sum(split.forwards for split in live.values()) * job.forwards_per_image
         flags = {**task.flags(head, rows), **_fit_flags(job), **_skipped(job, streams)}
         record = Record.ok(
             slot=job.slot, identity=job.identity, components=job.components, headline=card.headline, metrics=metrics,
             keep_draws=card.secondary, cost=cost, provenance=_provenance(ref, bench), flags=flags,
         )  # fmt: skip
         write(options.records, record, rows)
+        for split in live.values():
+            split.done()
     value = record.metrics[card.headline].value
     text = "null" if value is None else f"{value:.2f}"
-    return Outcome("ok", f"{card.headline} {text}", time.perf_counter() - started)
+    streamed = sum(split.forwards for split in live.values()) * job.forwards_per_image
+    return Outcome("ok", f"{card.headline} {text}", time.perf_counter() - started, streamed)
 
 
 def _cost(job: CellJob, bench: Workbench, streams: Mapping[str, Any], fit_s: float, measure_s: float) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Multinomial logistic regression on soft labels, several penalties at once, over blocks of rows that may be read again.
 
 All problems take their L-BFGS steps together, so that one sweep over the rows serves every penalty, and rows need not fit in
-memory. Same minimum as scikit-learn's `LogisticRegression(C)`: mean cross-entropy + |W|^2 / (2 C n), intercept free.
+memory. Same minimum as scikit-learn's `LogisticRegression(C)`: mean cross-entropy + |W|^2 / (2 C n), intercept free. Steps are
+preconditioned by a bound of the Hessian, half the second moments of the features (Boehning 1992): tokens are so correlated
+that plain L-BFGS takes hundreds of sweeps where this takes tens.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class _Problem:
 
     penalty: float
     theta: Tensor
+    inverse: Tensor  # c+1 c+1, of the bound of the Hessian
     loss: float = float("inf")
     gradient: Tensor = field(default_factory=lambda: torch.zeros(0))
     direction: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -63,23 +66,31 @@ class _Problem:
                 self.pairs = [*self.pairs[-_HISTORY + 1 :], (moved, turned)]
             self.theta = self.theta + moved
             self.iterations += 1
-        first = not len(self.direction)
         self.loss, self.gradient = loss, gradient
         self.done = float(gradient.abs().max()) <= tolerance
-        self.direction = -two_loop(gradient, self.pairs)
-        self.step, self.tries = (min(1.0, 1.0 / float(gradient.norm().clamp_min(1e-30))) if first else 1.0), 0
+        self.direction = -two_loop(gradient, self.pairs, self.inverse)
+        self.step, self.tries = 1.0, 0
 
 
-def two_loop(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The inverse Hessian of L-BFGS applied to a gradient; pairs (step, change of gradient), oldest first."""
+def two_loop(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], inverse: Tensor) -> Tensor:
+    """The inverse Hessian of L-BFGS applied to a gradient; pairs (step, change of gradient), oldest first.
+
+    `inverse` (r r) is the first guess of it, for each column of the gradient seen as r rows.
+    """
+
+    def guessed(v: Tensor) -> Tensor:
+        return (inverse @ v.view(len(inverse), -1)).flatten()
+
     q, alphas = gradient.clone(), []
     for s, y in reversed(pairs):
         alpha = (s @ q) / (s @ y)
         alphas.append(alpha)
         q -= alpha * y
+    scale = 1.0
     if pairs:
         s, y = pairs[-1]
-        q *= (s @ y) / (y @ y)
+        scale = float((s @ y) / (y @ guessed(y)))
+    q = scale * guessed(q)
     for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
         q += s * (alpha - (y @ q) / (s @ y))
     return q
@@ -94,18 +105,26 @@ def fit_softmax(
     Stops where the largest component of the gradient of the mean loss is below `tolerance`. Classes that carry no weight get
     minus infinity. Raises DataError where fewer than two classes carry weight.
     """
-    mass, total, channels, device = torch.zeros(n_classes, dtype=torch.float64), 0.0, 0, torch.device("cpu")
+    mass, moments = torch.zeros(n_classes, dtype=torch.float64), torch.zeros(0)
     for x, y, w in blocks():
-        channels, device = x.shape[1], x.device
         mass += (y * w[:, None]).sum(0, dtype=torch.float64).cpu()
-        total += float(w.sum(dtype=torch.float64))
-    present = torch.nonzero(mass > 0)[:, 0].to(device)
+        wide = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        moments = (
+            moments + (wide * w[:, None]).T @ wide if len(moments) else (wide * w[:, None]).T.double() @ wide.double()
+        )
+    present = torch.nonzero(mass > 0)[:, 0].to(moments.device)
     if len(present) < 2:
         raise DataError("the train split holds one class only", "give images of at least two classes")
-    theta = torch.zeros(channels + 1, len(present), dtype=torch.float64, device=device)
+    total, channels = float(moments[-1, -1]), len(moments) - 1
+    theta = torch.zeros(channels + 1, len(present), dtype=torch.float64, device=moments.device)
     if start is not None:
         theta = torch.cat([start.weight, start.bias[None]])[:, present].double().nan_to_num(neginf=0.0)
-    problems = [_Problem(1.0 / (c * total), theta.flatten().clone()) for c in grid]
+    values, vectors = torch.linalg.eigh(moments.double() / total)
+    floor = 1e-7 * float(values.max())
+    problems = []
+    for penalty in (1.0 / (c * total) for c in grid):
+        inverse = (vectors / (values.clamp_min(0) / 2 + penalty + floor)) @ vectors.T
+        problems.append(_Problem(penalty, theta.flatten().clone(), inverse))
     while active := [p for p in problems if not p.done and p.iterations < max_iter]:
         for problem, loss, gradient in zip(active, *_evaluate(blocks, active, present, total), strict=True):
             problem.take(loss, gradient, tolerance)

@@ -14,6 +14,7 @@ from vitbench.records.rows import Measure
 Floats = npt.NDArray[np.floating]
 NAMES = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
 _EIGEN_ROWS, _EIGEN_COLS = (45 / 480, 471 / 480), (41 / 640, 601 / 640)
+_GARG_ROWS, _GARG_COLS = (0.40810811, 0.99189189), (0.03594771, 0.96405229)
 
 
 def eigen_crop(height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -21,6 +22,14 @@ def eigen_crop(height: int, width: int) -> npt.NDArray[np.bool_]:
     mask = np.zeros((height, width), dtype=bool)
     rows = slice(round(_EIGEN_ROWS[0] * height), round(_EIGEN_ROWS[1] * height))
     mask[rows, round(_EIGEN_COLS[0] * width) : round(_EIGEN_COLS[1] * width)] = True
+    return mask
+
+
+def garg_crop(height: int, width: int) -> npt.NDArray[np.bool_]:
+    """h w: the part of a KITTI image that Garg et al. score."""
+    mask = np.zeros((height, width), dtype=bool)
+    rows = slice(int(_GARG_ROWS[0] * height), int(_GARG_ROWS[1] * height))
+    mask[rows, int(_GARG_COLS[0] * width) : int(_GARG_COLS[1] * width)] = True
     return mask
 
 

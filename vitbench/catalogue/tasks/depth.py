@@ -7,6 +7,7 @@ from typing import Literal
 
 from vitbench.catalogue.cards import Protocol, TaskCard
 from vitbench.catalogue.tasks.settings import RidgeSettings, setting
+from vitbench.catalogue.tasks.streaming import DINOV2_DEPTH, DINOV2_LIN4_DEPTH, DINOV3_DEPTH, DVT_DEPTH
 
 
 @dataclass(frozen=True)
@@ -40,5 +41,9 @@ DEPTH = TaskCard(
             "of 256 bins, no augmentation, no flip average, no CLS concatenation. Log depth because the metrics are ratios "
             "(d1, abs_rel, silog) and one output stays a closed form. Predictions are clamped to the range of train depths.",
         ),
+        DINOV2_DEPTH,
+        DINOV2_LIN4_DEPTH,
+        DINOV3_DEPTH,
+        DVT_DEPTH,
     ),
 )

@@ -8,6 +8,7 @@ from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
 from vitbench.catalogue.tasks.segmentation_knn import CAPI_KNN_PROTOCOL, CENTROID_KNN_PROTOCOL, LOCAL_KNN_PROTOCOL
 from vitbench.catalogue.tasks.segmentation_linear import CAPI_LINEAR_PROTOCOL, LEOPART_LINEAR_PROTOCOL, LOGREG_PROTOCOL
 from vitbench.catalogue.tasks.settings import RidgeSettings, setting
+from vitbench.catalogue.tasks.streaming import DINOV2_SEGMENTATION, DINOV3_SEGMENTATION
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ LINEAR_SEGMENTATION = TaskCard(
         LOGREG_PROTOCOL,
         CAPI_LINEAR_PROTOCOL,
         LEOPART_LINEAR_PROTOCOL,
+        DINOV2_SEGMENTATION,
+        DINOV3_SEGMENTATION,
     ),
 )
 
