@@ -50,7 +50,7 @@ def train_round(stream: Stream, basis: Tensor, params: RasaParams) -> Tensor:
             # Taking the planes out of the map is the same as taking them out of every token.
             loss = torch.nn.functional.mse_loss((x @ without(weight, basis).T).sigmoid(), place)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     return weight.detach()
@@ -87,7 +87,8 @@ class Stream:
             x = tokens[self._context.field]
             valid = valid_cells(tokens, x.device)
             counts = valid.sum((1, 2)).tolist()
-            waiting += zip(x[valid].split(counts), places(tokens).to(x.device).split(counts), strict=True)
+            per_image = (torch.split(part, counts) for part in (x[valid], places(tokens).to(x.device)))
+            waiting += zip(*per_image, strict=True)
             while len(waiting) >= self._batch:
                 yield _joined(waiting[: self._batch])
                 waiting = waiting[self._batch :]
