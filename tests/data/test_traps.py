@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from tests import layouts
 from tests.data.conftest import Install
@@ -51,6 +52,32 @@ def test_a_colour_that_is_not_of_the_palette_is_named(install: Install, tmp_path
     Image.fromarray(np.full((64, 64, 3), 77, np.uint8)).save(mask)
     with pytest.raises(DataError, match=f"{mask.name}.*palette"):
         load("voc2012", "val", targets=("segmentation",), root=tmp_path)[0]
+
+
+def test_sbd_as_released_adds_to_vocs_train_and_leaves_val_alone(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("voc2012")
+    mini, place = layouts.voc(tmp_path / "other", "x", {"train": 3}), tmp_path / VOC
+    sbd = place / "benchmark_RELEASE/dataset"
+    (sbd / "cls").mkdir(parents=True)
+    for name, scene in mini.scenes.items():
+        labels = np.where(scene.segmentation == 255, 0, scene.segmentation)
+        savemat(sbd / f"cls/{name}.mat", {"GTcls": {"Segmentation": labels, "Boundaries": 0}})
+        shutil.copy(tmp_path / f"other/x/JPEGImages/{name}.jpg", place / "JPEGImages")
+    val = (place / "ImageSets/Segmentation/val.txt").read_text().split()
+    train = (place / "ImageSets/Segmentation/train.txt").read_text().split()
+    layouts.text(sbd / "train.txt", [*list(mini.scenes)[:2], train[0]])
+    layouts.text(sbd / "val.txt", [*list(mini.scenes)[2:], val[0]])
+    monkeypatch.setitem(
+        DATASETS._cards, "voc2012_aug", replace(DATASETS.get("voc2012_aug"), splits={"trainaug": 9, "val": 4})
+    )
+    samples = {s["key"]: s for s in load("voc2012_aug", "train", targets=("segmentation",), root=tmp_path)}
+    assert set(samples) == {*train, *mini.scenes}
+    assert 255 in samples[train[0]]["segmentation"], "VOC's own mask, with its void border"
+    for name, scene in mini.scenes.items():
+        expected = np.where(scene.segmentation == 255, 0, scene.segmentation)
+        np.testing.assert_array_equal(samples[name]["segmentation"], expected)
 
 
 def test_the_palette_is_vocs() -> None:

@@ -84,8 +84,8 @@ def load(
 ) -> datasets.Dataset:
     """The samples of a split that have all targets, as a `datasets.Dataset` with columns key, image and the targets.
 
-    least_px: see `read_image`; for released data sets. The entry of a registered data set is called with the split and with those of `targets`, `limit`, `seed` and `root`
-    that it takes.
+    least_px: see `read_image`; for released data sets. The entry of a registered data set without a release is called
+    with the split and with those of `targets`, `limit`, `seed` and `root` that it takes.
     """
     if (path := _folder(name, root)) is not None:
         from vitbench.data.folder import load as load_folder

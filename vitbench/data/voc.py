@@ -1,7 +1,9 @@
 """PASCAL VOC 2007 and 2012 (Everingham et al. 2010): boxes, segmentation, and the classes present.
 
     JPEGImages/*.jpg  Annotations/*.xml  ImageSets/{Main,Segmentation}/*.txt  SegmentationClass/*.png
-    SegmentationClassAug/*.png with ImageSets/Segmentation/trainaug.txt: train and SBD together
+    trainaug, train and SBD (Hariharan et al. 2011) together, from the first of these that is there:
+    SegmentationClassAug/*.png with ImageSets/Segmentation/trainaug.txt, or with aug.txt beside train.txt,
+    benchmark_RELEASE/dataset/{cls/*.mat,train.txt,val.txt} as SBD was released; VOC's own masks come first
 
 Boxes count pixels from 1: as in LOST, 1 is taken from xmin and ymin, so that x1 y1 are exclusive. Difficult and truncated
 boxes are there, and marked in `boxes_hard`. Masks are read as indices; where a copy holds the palette's colours, these
@@ -22,21 +24,37 @@ from vitbench.data.layout import Layout, Rows
 from vitbench.data.tree import Tree
 from vitbench.errors import DataError, UnavailableError
 
-MASK_FOLDERS = {"train": "SegmentationClass", "val": "SegmentationClass", "trainaug": "SegmentationClassAug"}
+LISTS, SBD = "ImageSets/Segmentation", "benchmark_RELEASE/dataset"
 
 
 def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
     """Segmentation splits with masks, all others with the boxes of every image."""
     rows = Rows()
-    if split in MASK_FOLDERS and "segmentation" in card.targets:
-        for name in tree.lines(f"ImageSets/Segmentation/{split}.txt"):
-            rows.add(name, f"JPEGImages/{name}.jpg", segmentation=f"{MASK_FOLDERS[split]}/{name}.png")
+    if split in ("train", "val", "trainaug") and "segmentation" in card.targets:
+        for name, mask in _augmented(tree) if split == "trainaug" else _masks(tree, f"{LISTS}/{split}.txt"):
+            rows.add(name, f"JPEGImages/{name}.jpg", segmentation=mask)
         return rows
     for line in tree.lines(f"ImageSets/Main/{split}.txt"):
         name = line.split()[0]
         boxes, hard, classes = _boxes(tree, f"Annotations/{name}.xml")
         rows.add(name, f"JPEGImages/{name}.jpg", boxes=boxes, boxes_hard=hard, boxes_class=classes)
     return rows
+
+
+def _masks(tree: Tree, names: str, folder: str = "SegmentationClass") -> list[tuple[str, str]]:
+    return [(name, f"{folder}/{name}.png") for name in tree.lines(names)]
+
+
+def _augmented(tree: Tree) -> list[tuple[str, str]]:
+    """Name and mask of VOC's train images and of those that SBD adds; none of VOC's val is among them."""
+    if tree.has(f"{LISTS}/trainaug.txt"):
+        return _masks(tree, f"{LISTS}/trainaug.txt", "SegmentationClassAug")
+    train = _masks(tree, f"{LISTS}/train.txt")
+    if tree.has(f"{LISTS}/aug.txt"):
+        return sorted(train + _masks(tree, f"{LISTS}/aug.txt", "SegmentationClassAug"))
+    theirs = {name for part in ("train", "val") for name in tree.lines(f"{SBD}/{part}.txt")}
+    added = theirs - {name for name, _ in train} - set(tree.lines(f"{LISTS}/val.txt"))
+    return sorted(train + [(name, f"{SBD}/cls/{name}.mat") for name in added])
 
 
 def index_presence(tree: Tree, card: DatasetCard, split: str) -> Rows:
@@ -71,7 +89,9 @@ def _boxes(tree: Tree, path: str) -> tuple[list[list[float]], list[bool], list[i
 
 
 def read_indices(path: Path, fragment: str, card: DatasetCard) -> Bytes:
-    """uint8 h w: indices of a palette image, or those whose VOC colours an RGB copy holds."""
+    """uint8 h w: indices of a palette image or of SBD, or those whose VOC colours an RGB copy holds."""
+    if path.suffix == ".mat":
+        return _read_sbd(path)
     with opened(path) as image:
         if image.mode not in ("RGB", "RGBA"):
             return read_mask(path)
@@ -82,6 +102,15 @@ def read_indices(path: Path, fragment: str, card: DatasetCard) -> Bytes:
     if not np.array_equal(table[found], colours):
         raise DataError(f"mask {path} holds colours that are not of VOC's palette", "use the released index masks")
     return np.asarray(found, np.uint8)
+
+
+def _read_sbd(path: Path) -> Bytes:
+    from scipy.io import loadmat
+
+    try:
+        return np.asarray(loadmat(str(path))["GTcls"][0]["Segmentation"][0], np.uint8)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+        raise DataError(f"{path} is not a mask of SBD: {error}", "unpack benchmark.tgz again") from error
 
 
 DETECTION_AND_SEGMENTATION = Layout(index, {"segmentation": read_indices})

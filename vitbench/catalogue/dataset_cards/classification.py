@@ -157,7 +157,8 @@ VOC2007_CLASSES = DatasetCard(
 )
 _DEALT = "No split was released: of each class 80 % are dealt to train by the hash of their names."
 EUROSAT = _labelled(
-    "eurosat", "imagefolder:LAYOUT", "EuroSAT (RGB): 10 kinds of land use, 64 x 64 pixels", {"train": 0, "test": 0},
+    "eurosat", "imagefolder:LAYOUT", "EuroSAT (RGB): 10 kinds of land use, 64 x 64 pixels",
+    {"train": 21600, "test": 5400},
     Release(
         "eurosat",
         "EuroSAT.zip (RGB) of github.com/phelber/eurosat, no registration",

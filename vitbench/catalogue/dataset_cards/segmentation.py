@@ -11,6 +11,11 @@ _VOC_SOURCE = Source("Everingham et al.", 2010, url=f"{_VOC}/")
 VOC2007_TRAINVAL = Download(f"{_VOC}/voc2007/VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64")
 VOC2007_TEST = Download(f"{_VOC}/voc2007/VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f")
 _VOC2012_TRAINVAL = Download(f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd")
+_SBD = Download(
+    "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    "82b4d87ceb2ed10f6038a1cba92111cb",
+    "VOCdevkit/VOC2012",
+)
 VOC2007_RELEASE = Release(
     "VOCdevkit/VOC2007",
     f"VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from {_VOC}/voc2007, no registration",
@@ -71,9 +76,11 @@ VOC2012_AUG = DatasetCard(
     source=Source("Hariharan et al.", 2011),
     release=Release(
         "VOCdevkit/VOC2012",
-        "VOC 2012, and SBD (benchmark.tgz, md5 82b4d87ceb2ed10f6038a1cba92111cb, from www2.eecs.berkeley.edu) converted to "
-        "SegmentationClassAug/*.png with ImageSets/Segmentation/trainaug.txt (mmsegmentation: tools/dataset_converters/voc_aug.py)",
+        "VOC 2012, and SBD's benchmark.tgz (from www2.eecs.berkeley.edu) unpacked into it, or SBD converted to "
+        "SegmentationClassAug/*.png with ImageSets/Segmentation/{trainaug or aug}.txt; no registration",
+        size="3.4 GB",
         also=("VOC2012/VOCdevkit/VOC2012",),
+        downloads=(_VOC2012_TRAINVAL, _SBD),
     ),
 )
 ADE20K = DatasetCard(
@@ -170,7 +177,7 @@ COCO_THINGS = DatasetCard(
     name="coco_things",
     entry="vitbench.data.coco:THINGS",
     summary="COCO things: masks of 12 coarse groups of objects, everything else ignored",
-    splits={"train": 0, "val": 0},
+    splits={"train": 118287, "val": 5000},
     targets=("segmentation",),
     class_file="coco_things",
     object_classes=tuple(range(12)),
