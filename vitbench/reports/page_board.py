@@ -19,13 +19,14 @@ SECTION_TITLES = {"model": "models", "defect": "planted defects", "control": "co
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the leaderboard as texts, in the order of `COLUMNS`."""
+    """One row of the leaderboard as texts, in the order of `COLUMNS`. signs: ° negative control, † see what it is `told`."""
 
     table: int
     section: str
     backbone: str
     repair: str
     control: bool
+    signs: str
     mark: str
     texts: tuple[str, ...]
     told: str
@@ -100,7 +101,8 @@ def _line(table: int, row: Row, number: Numbers) -> Line:
         number_text(row.extra_parameters),
     )
     told = "; ".join(t for t in (row.note, ", ".join(row.flags), row.recovery.reason if row.recovery else "") if t)
-    return Line(table, row.section, row.backbone, row.repair, row.control, row.mark, texts, told)
+    signs = "°" * row.control + "†" * bool(row.note or row.flags)
+    return Line(table, row.section, row.backbone, row.repair, row.control, signs, row.mark, texts, told)
 
 
 def overview_table(board: Leaderboard) -> tuple[list[str], list[Any]]:
