@@ -29,6 +29,8 @@ def stream_for(
     """Made-up input of the kind that a task reads."""
     if of_scenes(card):
         return scenes_stream(images, split, seed, noise=noise, batch_size=batch_size)
+    if "relevance" in card.targets:
+        return landmarks_stream(images, split, seed, noise, batch_size)
     return clips_stream(max(images // 4, 2), 5, split, seed, noise, batch_size)
 
 
@@ -78,10 +80,31 @@ def _frame(
         "frames": {"video": name, "index": t, "count": frames},
         "label": clip % 2,
         "boxes": np.array([[x0, y0, x0 + s, y0 + s] for x0, y0, s in _boxes(seed, clip, t)], np.float32),
+        "boxes_track": np.array([1, 2]),
         "keypoints": [] if t else _pairs(name, seed, clip, frames),
     }
     fields = {"patch": tokens, "patch_raw": 2 * tokens, "cls": tokens.mean((0, 1))}
     return f"{name}/{t:02d}", fields, target
+
+
+def landmarks_stream(images: int, split: str, seed: int, noise: float = 0.3, batch_size: int = 8) -> MemoryStream:
+    """Images of four landmarks. Train is the collection `db-i` (landmark i % 4); queries name what is easy, hard and junk."""
+    rng, places = np.random.default_rng([seed, len(split)]), 3 * np.eye(4, 12, dtype=np.float32)
+    samples = []
+    for i in range(images):
+        same = [f"db-{j}" for j in range(64) if j % 4 == i % 4]
+        relevance = {"easy": same[::3], "hard": same[1::3], "junk": same[2::3]}
+        cls = places[i % 4] + noise * rng.normal(size=12).astype(np.float32)
+        samples.append(
+            (f"{'db' if split == 'train' else split}-{i}", cls, {"image_hw": (8, 8), "relevance": relevance})
+        )
+    batches = []
+    for start in range(0, images, batch_size):
+        part = samples[start : start + batch_size]
+        made = batch({"cls": torch.from_numpy(np.stack([c for _, c, _ in part]))}, [t for _, _, t in part], PATCH)
+        tokens = Tokens(made.tokens.fields, made.tokens.geometry, tuple(k for k, _, _ in part))
+        batches.append(Batch(tokens, made.targets))
+    return MemoryStream(batches, split)
 
 
 def _pairs(name: str, seed: int, clip: int, frames: int) -> list[dict[str, Any]]:

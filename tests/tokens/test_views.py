@@ -109,6 +109,9 @@ def test_a_view_without_a_size_is_refused() -> None:
         ("short", 16, (480, 854), (480, 848)),
         ("short", 14, (1080, 1920), (476, 840)),
         ("short", 16, (300, 300), (480, 480)),
+        ("long", 16, (768, 1024), (352, 480)),
+        ("long", 14, (1024, 768), (476, 350)),
+        ("long", 16, (300, 300), (480, 480)),
     ],
 )
 def test_short_views_keep_the_proportions_up_to_the_patch(kind, patch, hw, expected):

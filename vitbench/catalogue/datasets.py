@@ -33,6 +33,24 @@ CLIPS = DatasetCard(
     version=1,
     licence="Apache-2.0",
 )
+
+
+def _perturbed(change: str, what: str) -> DatasetCard:
+    return DatasetCard(
+        name=f"scenes_{change}",
+        entry=f"vitbench.data.perturbed:load_{change}",
+        summary=f"the lab's scenes, each as it is and three times {what}, with boxes that know their object",
+        splits={"train": 80, "val": 240},
+        targets=("boxes", "frames", "segmentation"),
+        size_px=(192, 192),
+        version=1,
+        licence="Apache-2.0",
+    )
+
+
+SCENES_BLUR = _perturbed("blur", "blurred")
+SCENES_NOISE = _perturbed("noise", "under noise")
+SCENES_ZOOM = _perturbed("zoom", "from nearer")
 FOLDER = DatasetCard(
     name="folder",
     entry="vitbench.data.folder:load",
@@ -42,4 +60,4 @@ FOLDER = DatasetCard(
     licence="yours",
 )
 
-DATASET_CARDS: tuple[DatasetCard, ...] = (SCENES, CLIPS, FOLDER, *RELEASED)
+DATASET_CARDS: tuple[DatasetCard, ...] = (SCENES, CLIPS, SCENES_BLUR, SCENES_NOISE, SCENES_ZOOM, FOLDER, *RELEASED)

@@ -8,8 +8,9 @@ from typing import Literal
 
 from vitbench.errors import UsageError
 
-ViewKind = Literal["whole", "resize", "crop", "slide", "flip", "short", "davis", "square"]
+ViewKind = Literal["whole", "resize", "crop", "slide", "flip", "short", "davis", "long", "square"]
 VIEW_KINDS = typing.get_args(ViewKind)
+ONE_SIDE = ("short", "davis", "long")  # views that fix one side and keep the proportions
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class View:
     flip    as resize, mirrored left to right
     short   shorter side to size_px, longer side in proportion, both rounded down to a multiple of the patch
     davis   as short, the longer side to a multiple of 64 where the patch divides it (DINO's video evaluation)
+    long    longer side to size_px, shorter side in proportion, both rounded down to a multiple of the patch
     square  white added at bottom and right to make a square, that to size_px x size_px (probe3d's keypoints)
     """
 
@@ -48,17 +50,20 @@ class View:
     def simplest(self, image_hw: tuple[int, int] | None, patch_px: int) -> View:
         """`whole` where this view leaves images of that fixed size as they are, so that such passes are shared."""
         snapped = self.snapped(patch_px)
-        if snapped.kind in ("short", "davis") and image_hw and self.short_hw(image_hw, patch_px) == image_hw:
+        if snapped.kind in ONE_SIDE and image_hw and self.sized_hw(image_hw, patch_px) == image_hw:
             return View("whole")
         if snapped.kind in ("resize", "square") and image_hw == (snapped.size_px, snapped.size_px):
             return View("whole")
         return snapped
 
-    def short_hw(self, image_hw: tuple[int, int], patch_px: int) -> tuple[int, int]:
-        """The size that `short` and `davis` give an image; square images stay square."""
+    def sized_hw(self, image_hw: tuple[int, int], patch_px: int) -> tuple[int, int]:
+        """The size that `short`, `davis` and `long` give an image; square images stay square."""
         multiple = 64 if self.kind == "davis" and 64 % patch_px == 0 else patch_px
         shorter, longer = min(image_hw), max(image_hw)
         short_px = self.snapped(patch_px).size_px
+        if self.kind == "long":
+            long_px, short_px = short_px, max(short_px * shorter // longer // patch_px, 1) * patch_px
+            return (short_px, long_px) if image_hw[0] <= image_hw[1] else (long_px, short_px)
         long_px = short_px if longer == shorter else max(short_px * longer // shorter // multiple, 1) * multiple
         return (short_px, long_px) if image_hw[0] <= image_hw[1] else (long_px, short_px)
 

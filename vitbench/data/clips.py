@@ -32,8 +32,9 @@ def load(split: str, limit: int | None = None, size: int = 192) -> datasets.Data
     """The frames of a split in order, rendered on access, as a `datasets.Dataset`; `limit` keeps the first frames.
 
     Columns on access: key, image (uint8 h w 3), frames (video, index, count), segmentation (uint8 h w: the number of an
-    object that the first frame shows, 0 elsewhere), depth (float32 h w, metres), boxes (float32 n 4, pixels), label,
-    keypoints (on first frames: points of one object in this and in a later frame, a pair each).
+    object that the first frame shows, 0 elsewhere), depth (float32 h w, metres), boxes (float32 n 4, pixels) and
+    boxes_track (n, the number of the object), label, keypoints (on first frames: points of one object in this and in a
+    later frame, a pair each).
     """
     import datasets
 
@@ -71,6 +72,7 @@ def frame(split: str, seed: int, clip: int, number: int, size: int) -> Sample:
         "segmentation": np.where(np.isin(scene.instances, known), scene.instances, 0).astype(np.uint8),
         "depth": scene.depth,
         "boxes": scene.boxes,
+        "boxes_track": scene.box_instances,
         "label": scene.label,
         "keypoints": pairs,
     }

@@ -127,7 +127,7 @@ def finish(
     classes = [len(SHAPES) + relief for relief in layout.reliefs] + [solid.shape for solid in layout.solids]
     segmentation = np.array(classes, np.uint8)[surface]
     segmentation[_outline(instances)] = IGNORE_INDEX
-    boxes, numbers = _boxes(instances, len(layout.solids))
+    boxes, numbers = boxes_of(instances, len(layout.solids))
     areas = np.bincount(instances.ravel(), minlength=len(layout.solids) + 1)[1:]
     return Scene(
         image=to_uint8(canvas.colour),
@@ -156,7 +156,8 @@ def _outline(instances: Bytes) -> npt.NDArray[np.bool_]:
     return outline
 
 
-def _boxes(instances: Bytes, count: int) -> tuple[Floats, Sequence[int]]:
+def boxes_of(instances: Bytes, count: int) -> tuple[Floats, Sequence[int]]:
+    """Boxes (n 4) and numbers of the objects 1 to `count` of which enough is visible."""
     boxes, numbers = [], []
     for number in range(1, count + 1):
         mask = instances == number

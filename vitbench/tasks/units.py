@@ -30,6 +30,9 @@ class UnitRows:
         self._keys: list[str] = []
         self._stats: dict[str, list[npt.NDArray[np.float64]]] = {}
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def add(self, key: str, stats: Mapping[str, npt.ArrayLike]) -> None:
         """One unit; every unit has the same names."""
         self._keys.append(key)

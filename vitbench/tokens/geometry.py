@@ -53,7 +53,7 @@ class Geometry:
                 _touched(rows, self.patch_px, p.content[0])[:, None]
                 & _touched(cols, self.patch_px, p.content[1])[None, :]
                 for p in self.placements
-            ]  # fmt: skip
+            ]
         )
 
     def to_pixels(self, i: int, boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

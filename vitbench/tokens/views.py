@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitbench.catalogue.views import View
+from vitbench.catalogue.views import ONE_SIDE, View
 from vitbench.errors import DataError
 from vitbench.tokens.geometry import Geometry, Placement
 
@@ -29,8 +29,8 @@ def place(image: Pixels, view: View, patch_px: int) -> list[tuple[Pixels, Placem
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise DataError(f"an image must be uint8 h w 3, not {image.dtype} {image.shape}")
     source = image.shape[0], image.shape[1]
-    if view.kind in ("short", "davis"):
-        hw = view.short_hw(source, patch_px)
+    if view.kind in ONE_SIDE:
+        hw = view.sized_hw(source, patch_px)
         return [(_resized(image, hw), Placement(source, hw, hw, (source[0] / hw[0], source[1] / hw[1])))]
     view = view.snapped(patch_px)
     if view.kind == "whole":
@@ -96,6 +96,11 @@ def normalise(
     for i, p in enumerate(geometry.placements):
         if p.content_hw != p.view_hw:
             rows, cols = p.content
-            for outside in (x[i, :, : rows.start], x[i, :, rows.stop :], x[i, :, :, : cols.start], x[i, :, :, cols.stop :]):
+            for outside in (
+                x[i, :, : rows.start],
+                x[i, :, rows.stop :],
+                x[i, :, :, : cols.start],
+                x[i, :, :, cols.stop :],
+            ):
                 outside.zero_()
     return x.to(dtype)

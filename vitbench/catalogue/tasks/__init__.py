@@ -9,6 +9,7 @@ from vitbench.catalogue.tasks.correspondence import CORRESPONDENCE
 from vitbench.catalogue.tasks.depth import DEPTH
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
+from vitbench.catalogue.tasks.retrieval import INSTANCE_RETRIEVAL, RETRIEVAL
 from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGMENTATION
 from vitbench.catalogue.tasks.video import LABEL_PROPAGATION
 
@@ -21,6 +22,8 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     SALIENCY,
     LABEL_PROPAGATION,
     CORRESPONDENCE,
+    INSTANCE_RETRIEVAL,
+    RETRIEVAL,
     KNN_CLASSIFICATION,
     LINEAR_CLASSIFICATION,
     POSITION_PROBE,

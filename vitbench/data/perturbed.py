@@ -1,0 +1,101 @@
+"""The lab's scenes seen again: blurred, under noise, or from nearer, for finding the same object once more.
+
+Laid out as videos: the first sample of `video/00` to `video/03` is the scene as it is, the others are changed ever more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from vitbench.data.scenes import Scene, boxes_of, render
+
+if TYPE_CHECKING:
+    import datasets
+
+VERSION = 1  # of the pictures and targets: any change of either is a new version
+SPLITS = {"train": (5, 80), "val": (6, 240)}  # name: (seed, samples)
+LEVELS = 4  # the scene itself, and three strengths
+BLUR_PX = (0.0, 1.0, 2.0, 4.0)  # sigma at 192 pixels
+NOISE = (0.0, 0.05, 0.1, 0.2)  # standard deviation, of the range
+ZOOM = (1.0, 1.25, 1.5, 2.0)
+_NOISE_STREAM = 3
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def load(split: str, limit: int | None = None, size: int = 192, *, change: str) -> datasets.Dataset:
+    """The samples of a split, rendered on access; `change` is blur, noise or zoom, `limit` keeps the first.
+
+    Columns on access: key, image (uint8 h w 3), frames (video, index, count), boxes (float32 n 4, pixels), boxes_track
+    (n, the object, the same at every strength), segmentation (uint8 h w, the number of the object).
+    """
+    import datasets
+
+    if split not in SPLITS:
+        raise ValueError(f"there is no split {split!r}; there are: {', '.join(SPLITS)}")
+    seed, count = SPLITS[split]
+    count = count if limit is None else min(limit, count)
+    places = [divmod(i, LEVELS) for i in range(count)]
+    names = [f"scenes_{change}-{split}-{scene:04d}" for scene, _ in places]
+    table = datasets.Dataset.from_dict(
+        {
+            "key": [f"{name}/{level:02d}" for name, (_, level) in zip(names, places, strict=True)],
+            "video": names,
+            "scene": [scene for scene, _ in places],
+            "level": [level for _, level in places],
+        }
+    )
+
+    def decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        made = [
+            {**CHANGES[change](seed, scene, level, size), "frames": {"video": video, "index": level, "count": LEVELS}}
+            for video, scene, level in zip(batch["video"], batch["scene"], batch["level"], strict=True)
+        ]
+        return {**batch, **{name: [sample[name] for sample in made] for name in made[0]}}
+
+    return table.with_transform(decode)
+
+
+def _sample(image: Bytes, scene: Scene) -> dict[str, Any]:
+    return {"image": image, "boxes": scene.boxes, "boxes_track": scene.box_instances, "segmentation": scene.instances}
+
+
+def blurred(seed: int, index: int, level: int, size: int) -> dict[str, Any]:
+    """A scene with its picture blurred; targets are those of the scene."""
+    scene = render(seed, index, size)
+    sigma = BLUR_PX[level] * size / 192
+    image = ndimage.gaussian_filter(scene.image.astype(np.float32), (sigma, sigma, 0)) if sigma else scene.image
+    return _sample((image + 0.5).astype(np.uint8) if sigma else scene.image, scene)
+
+
+def noisy(seed: int, index: int, level: int, size: int) -> dict[str, Any]:
+    """A scene with Gaussian noise added to its picture, the same for the same scene and level."""
+    scene = render(seed, index, size)
+    if not level:
+        return _sample(scene.image, scene)
+    noise = np.random.default_rng((seed, index, _NOISE_STREAM, level)).normal(0, 255 * NOISE[level], scene.image.shape)
+    return _sample(np.clip(scene.image + noise + 0.5, 0, 255).astype(np.uint8), scene)
+
+
+def zoomed(seed: int, index: int, level: int, size: int) -> dict[str, Any]:
+    """The middle of a scene, rendered larger: no pixel is interpolated; objects keep their numbers and may be cut."""
+    scene = render(seed, index, round(size * ZOOM[level]))
+    start = (scene.image.shape[0] - size) // 2
+    window = slice(start, start + size)
+    instances = np.ascontiguousarray(scene.instances[window, window])
+    boxes, numbers = boxes_of(instances, int(scene.instances.max()))
+    image = np.ascontiguousarray(scene.image[window, window])
+    return {"image": image, "boxes": boxes, "boxes_track": np.array(numbers, np.int64), "segmentation": instances}
+
+
+CHANGES: dict[str, Callable[[int, int, int, int], dict[str, Any]]] = {"blur": blurred, "noise": noisy, "zoom": zoomed}
+
+load_blur = partial(load, change="blur")
+load_noise = partial(load, change="noise")
+load_zoom = partial(load, change="zoom")
