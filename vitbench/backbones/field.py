@@ -67,7 +67,7 @@ class FieldBackbone(Backbone):
         tokens = own[shown].float()
         seen = torch.cat((tokens, y.flatten(0, 2).float()))
         unit = seen.std(0).square().mean().sqrt().clamp_min(LEAST) if p.scaled else seen.new_ones(())
-        bank = Bank(seen / unit, torch.cat(places))
+        bank = Bank(seen.div_(unit), torch.cat(places))
         field = fit_field(bank, cells, grid, _settings(p, len(seen)), random)
         made = field.at(points) if p.output == "field" else field.freed(tokens / unit, cell)
         out = own.clone()

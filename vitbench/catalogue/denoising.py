@@ -102,7 +102,7 @@ DVT_FIELD = RepairCard(
     ),
     cost=(
         "no fit; 65 forwards (64 of a quarter of the area) and an optimisation per image, 1.5 s of one core for a 24 x 24 grid of "
-        "192 channels; memory: the tokens of all crops of one image (70 MB for ViT-B/14 at 518 px, 3.2 GB as published)"
+        "192 channels; memory: twice the tokens of one image's crops in float32 (140 MB for ViT-B/14 at 518 px, 6.5 GB as published)"
     ),
     forwards=lambda params: int(params.views) + 1,
 )
@@ -127,7 +127,7 @@ DVT = RepairCard(
         "first in a chain"
     ),
     cost=(
-        "fit: 65 forwards and a field for each of 32 train images and 128 steps of training, about 60 s of one core on the lab; "
+        "fit: 65 forwards and a field for each of 32 train images, then 128 steps of training, about 60 s of one core on the lab; "
         "4 bytes per channel of all their patches (135 MB for ViT-B/14 at 518 px, 42 GB for the published 10,000 images); one "
         "more block at test time"
     ),
