@@ -121,6 +121,7 @@ PH_REG = RepairCard(
     acts_on=("*",),
     needs_fit=True,
     edits=True,
+    stochastic=True,
     summary="adds registers and teaches a few weights what an average over shifted views gives",
     source=_PH_REG,
     upstream_licence="Apache-2.0 (re-implemented)",
