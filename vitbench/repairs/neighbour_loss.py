@@ -68,4 +68,5 @@ def neighbour_loss(x: Tensor, cos: Tensor, flags: Tensor, within: Tensor, kernel
     lengths = torch.linalg.vector_norm(still, dim=-1)
     scale = (lengths * within).sum((1, 2)) / within.sum((1, 2)).clamp_min(1)
     total = torch.zeros(len(x), dtype=x.dtype, device=x.device).index_add(0, image, distances)
-    return total / flags.sum((1, 2)).clamp_min(1) / scale.clamp_min(torch.finfo(x.dtype).tiny)
+    loss: Tensor = total / flags.sum((1, 2)).clamp_min(1) / scale.clamp_min(torch.finfo(x.dtype).tiny)
+    return loss

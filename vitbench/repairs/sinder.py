@@ -38,7 +38,7 @@ class Sinder(Repair[SinderTuningParams]):
     card = SINDER
 
     def fit(self, context: FitContext) -> State:
-        """Raises NotApplicableError where the images have too few defects, or the blocks no singular directions."""
+        """Raises NotApplicableError where no image is defective, or the blocks have no singular directions."""
         require_images(context, self.card.name)
         view = as_vit(context.backbone(), self.card.name)
         directions = defect_directions(view.blocks).float()
@@ -51,7 +51,13 @@ class Sinder(Repair[SinderTuningParams]):
                 break
             if progress.step % KEEP_EVERY == 0:
                 context.keep(progress.state(tuned))
-        return tuned.folded()
+        moved = tuned.folded()
+        if not moved:
+            raise NotApplicableError(
+                f"repair {self.card.name!r}: no step moved a weight, since no gradient was finite or no image defective any more",
+                "allow more steps or epochs, or check the weights",
+            )
+        return moved
 
     def edit(self, backbone: Backbone, state: State) -> Backbone:
         return with_weights(as_vit(backbone, self.card.name), state)
