@@ -29,7 +29,7 @@ from vitbench.reports.page_board import (
     overview_table,
     repaired_backbones,
 )
-from vitbench.reports.page_details import Details, checkpoint_series, details, norm_plots, profiles
+from vitbench.reports.page_details import Details, checkpoint_series, details, field_profiles, norm_plots, profiles
 from vitbench.reports.page_plots import SHOWN, cost_plots, recovery_plots
 
 HOSTILE = "<script>alert(1)</script>"
@@ -218,6 +218,14 @@ def test_checkpoints_of_one_training_become_a_series(scored: Callable[..., Recor
     assert plot.x_name == "step"
 
 
+def test_one_task_on_several_blocks_becomes_a_profile(scored: Callable[..., Record]) -> None:
+    tasks = [f"depth@ridge[image_px=64,field=block_{i},lambda_low=1]" for i in (3, 0, 11)]
+    others = ["depth@ridge[image_px=64]", "depth@ridge[field=block_-1]", "depth@ridge[field=key_2]"]
+    [plot] = field_profiles([Entry.of(scored("lab_ssl", "none", t, 3.0)) for t in (*tasks, *others)])
+    assert plot.title == "depth@ridge[image_px=64,lambda_low=1] on scenes"
+    assert [told.rpartition(" at ")[2] for _, _, told in plot.series[0].dots] == ["0", "3", "11"]
+
+
 def test_norm_plots_are_drawn_from_rows() -> None:
     above = np.array([[0, 0, 4.0], [0, 1.0, 4.0]])
     stats = {
@@ -228,9 +236,9 @@ def test_norm_plots_are_drawn_from_rows() -> None:
     rows = Rows(("a", "b"), ("a", "b"), stats, {})
     outliers, peaks, images = norm_plots("model", [("lab_ssl", rows)])
     assert [told for _, _, told in outliers.series[0].dots] == [
-        f"lab_ssl: {v} at {b}" for b, v in ((1, 0), (2, 0.5), (3, 4))
+        f"lab_ssl: {v} at {b}" for b, v in ((0, 0), (1, 0.5), (2, 4))
     ]
-    assert peaks.series[0].dots[2][2] == "lab_ssl: 10 at 3"
+    assert peaks.series[0].dots[2][2] == "lab_ssl: 10 at 2"
     assert images.series[0].dots[0][2] == "lab_ssl: 100 at 9"
 
 

@@ -79,7 +79,7 @@ def gallery(inspection: Inspection, without: Sequence[str] = ()) -> Gallery:
 def norms_plot(inspection: Inspection) -> Plot | None:
     """Median, 5 to 95 % and largest norm after each block, one curve per forward."""
     curves = [
-        Curve(n.repair, range(1, len(n.median) + 1), n.median, n.low, n.high, n.largest)
+        Curve(n.repair, range(len(n.median)), n.median, n.low, n.high, n.largest)
         for n in block_norms(inspection.seen)
         if len(n.median) > 1
     ]

@@ -106,7 +106,7 @@ def _draw(axes: Any, panel: Panel) -> None:
 
 def _draw_norms(axes: Any, norms: Sequence[BlockNorms]) -> None:
     for line, colour in zip(norms, LINES * len(norms), strict=False):
-        x = range(1, len(line.median) + 1)
+        x = range(len(line.median))  # counted as in `block_3`
         axes.fill_between(x, line.low, line.high, color=colour, alpha=0.15, lw=0)
         axes.plot(x, line.median, color=colour, lw=1.4, marker="o", markersize=2.5, label=line.repair)
         axes.plot(x, line.largest, color=colour, lw=1, ls=":", marker="v", markersize=2.5)
@@ -115,7 +115,7 @@ def _draw_norms(axes: Any, norms: Sequence[BlockNorms]) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("token norms after each block: median, 5 to 95 %, and largest (dotted)", fontsize=7.5, loc="left")
-    axes.set_xticks(range(1, len(norms[0].median) + 1))
+    axes.set_xticks(range(max(len(line.median) for line in norms)))
     axes.tick_params(labelsize=7)
     axes.set_xlabel("block", fontsize=7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitbench.errors import RecordError
+from vitbench.identity import Slot
 from vitbench.metrics.ratios import ratio
 from vitbench.records.index import Entry
 from vitbench.records.rows import Rows
@@ -24,6 +25,9 @@ MOST_PLOTS = 24
 # miou_block_3, miou@block=3, miou[layer=3], miou_step_1000: a metric with one value per block, layer or step.
 INDEXED = re.compile(r"^(?P<name>.+?)[_@\[](?P<axis>block|layer|step)[_=]?(?P<at>\d+)\]?$")
 CHECKPOINT = re.compile(r"^(?P<name>[^@+]+)@(?P<step>\d+)(?P<rest>.*)$")  # NAME@STEP, defects after it
+FIELD = re.compile(
+    r"^(?P<task>[^\[]+)\[(?P<before>.*?)field=(?P<kind>block|query|key|value)_(?P<at>\d+)(?P<after>.*)\]$"
+)
 ECDF_POINTS = 60
 
 
@@ -48,7 +52,7 @@ def details(root: Path, entries: Sequence[Entry]) -> Details:
     indexed = {task for task, record in samples.items() if any(INDEXED.match(name) for name in record.metrics)}
     profiled = [r for e in measured if e.slot.task in indexed and (r := _read(root, e, notes)) is not None]
     return Details(
-        profiles=tuple(profiles(profiled)),
+        profiles=(*profiles(profiled), *field_profiles(measured)),
         series=tuple(checkpoint_series(measured)),
         norms=tuple(_norms(root, measured, notes)),
         provenance=tuple(_provenance(samples.values(), measured)),
@@ -97,16 +101,41 @@ def _profile(name: str, values: dict[int, Any]) -> Curve:
 
 def checkpoint_series(entries: Iterable[Entry]) -> list[Plot]:
     """Headlines of backbones named NAME@STEP against the step: one plot per task, one curve per backbone and repair."""
+
+    def place(slot: Slot) -> tuple[str, str, int] | None:
+        m = CHECKPOINT.match(slot.backbone)
+        return (slot.task, m["name"] + m["rest"], int(m["step"])) if m else None
+
+    return _along(entries, place, "step")
+
+
+def field_profiles(entries: Iterable[Entry]) -> list[Plot]:
+    """Headlines of one task on the tokens of several blocks (`TASK[field=block_3]`) against the block."""
+
+    def place(slot: Slot) -> tuple[str, str, int] | None:
+        m = FIELD.match(slot.task)
+        if m is None:
+            return None
+        settings = ",".join(part for part in (m["before"].strip(","), m["after"].strip(",")) if part)
+        task = m["task"] + (f"[{settings}]" if settings else "") + ("" if m["kind"] == "block" else f" {m['kind']}")
+        return task, slot.backbone, int(m["at"])
+
+    return _along(entries, place, "block")
+
+
+def _along(entries: Iterable[Entry], place: Callable[[Slot], tuple[str, str, int] | None], axis: str) -> list[Plot]:
+    """Headlines against what `place` reads from a slot: (title, curve, position), or None for what is on no axis."""
     found: dict[tuple[str, str, str, str], dict[str, dict[int, Entry]]] = defaultdict(lambda: defaultdict(dict))
     for e in entries:
-        m = CHECKPOINT.match(e.slot.backbone)
-        if m and e.value is not None:
-            name = m["name"] + m["rest"] + ("" if e.slot.repair == "none" else f" {e.slot.repair}")
-            found[e.slot.task, e.slot.dataset, e.metric, e.unit][name][int(m["step"])] = e
+        where = place(e.slot)
+        if where is not None and e.value is not None:
+            title, curve, at = where
+            name = curve + ("" if e.slot.repair == "none" else f" {e.slot.repair}")
+            found[title, e.slot.dataset, e.metric, e.unit][name][at] = e
     out: list[Plot] = []
-    for (task, dataset, metric, unit), by_name in found.items():
-        made = [_profile(name, dict(steps)) for name, steps in by_name.items() if len(steps) > 1]
-        out += _in_parts(f"{task} on {dataset}", f"{metric}{f', {unit}' if unit else ''}", made, "step")
+    for (title, dataset, metric, unit), by_name in found.items():
+        made = [_profile(name, dict(points)) for name, points in by_name.items() if len(points) > 1]
+        out += _in_parts(f"{title} on {dataset}", f"{metric}{f', {unit}' if unit else ''}", made, axis)
     return out[:MOST_PLOTS]
 
 
@@ -145,7 +174,7 @@ def norm_plots(section: str, members: Sequence[tuple[str, Rows]]) -> list[Plot]:
     for backbone, rows in members:
         name = backbone.removeprefix(base_of(backbone)) or backbone
         above, largest = rows.stats["above_mad"].sum(0), rows.stats["max_over_median"]
-        blocks = [float(i + 1) for i in range(largest.shape[1])]
+        blocks = [float(i) for i in range(largest.shape[1])]  # counted as in `block_3`
         if len(blocks) > 1:
             share = 100 * ratio(above, rows.stats["n_tokens"].sum())
             outliers.append(Curve(name, blocks, [float(v) for v in share]))
