@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,13 +23,26 @@ class Download:
 
 
 @dataclass(frozen=True)
+class Parquet:
+    """A Hugging Face data set stored as parquet. splits: ours -> the prefix of its files; columns: ours -> its."""
+
+    id: str
+    splits: Mapping[str, str]
+    columns: Mapping[str, str]
+
+    @property
+    def folder(self) -> str:
+        return f"hub/{self.id.replace('/', '--')}"
+
+
+@dataclass(frozen=True)
 class Release:
     """How to obtain a data set.
 
     folder: what it must become below the data root; `also`: other folders in which it is found as well.
     obtain: one line on where it is and which licence step it takes. size: of what is to be downloaded, where known.
-    downloads: files that need no such step; only these are fetched. hub_id: a Hugging Face data set stored as parquet;
-    hub_note: what else is there and does not load.
+    downloads: files that need no such step; only these are fetched. hub: the same as parquet on Hugging Face, which is
+    read where the folder is not there; hub_note: what else is there, and whether it loads.
     """
 
     folder: str
@@ -36,13 +50,19 @@ class Release:
     size: str = ""
     also: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
-    hub_id: str = ""
+    hub: Parquet | None = None
     hub_note: str = ""
 
     def remedy(self) -> str:
         """The instruction printed where the data are not there."""
         size = f" ({self.size})" if self.size else ""
-        return f"{self.obtain}{size}; it must become DATA_ROOT/{self.folder} (--data-root, VITBENCH_DATA or vitbench.toml)"
+        root = "(--data-root, VITBENCH_DATA or vitbench.toml)"
+        return f"{self.obtain}{size}; it must become DATA_ROOT/{self.folder}{self._or_hub()} {root}"
+
+    def _or_hub(self) -> str:
+        if self.hub is None:
+            return ""
+        return f"; or `hf download {self.hub.id} --repo-type dataset --local-dir DATA_ROOT/{self.hub.folder}`"
 
 
 @cache

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +30,14 @@ ASPECT_TOLERANCE = 0.02
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def read_image(path: Path, upright: bool = True, least_px: int = 0) -> Bytes:
+def read_image(path: Path, upright: bool = True, least_px: int = 0, content: IO[bytes] | None = None) -> Bytes:
     """uint8 h w 3, upright, or as stored. Raises DataError for files that are missing, cut short or not images.
 
     least_px: a JPEG whose sides a factor of 2, 4 or 8 divides is decoded at that fraction of its size, as long as the
     shorter side keeps so many pixels; several times what is finally needed, or fine patterns come out otherwise.
+    content: what is read instead, where `path` only names it.
     """
-    with opened(path) as image:
+    with opened(path, content) as image:
         if least_px and image.format == "JPEG":
             w, h = image.size
             # Only where nothing is rounded: half a pixel more would move the picture.
@@ -64,12 +66,17 @@ def require_same_shape(image: Bytes, values: Bytes | Floats, name: str) -> None:
 def read_mask(path: Path) -> Bytes:
     """uint8 h w: the indices of a palette image (not its colours) or the values of a grey one."""
     with opened(path) as image:
-        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
-            raise DataError(
-                f"mask {path} is a {image.mode} image, not one of class indices",
-                "save it as index or grey PNG, 255 = ignored",
-            )
-        values = np.array(image)
+        return mask_of(image, path)
+
+
+def mask_of(image: Image.Image, path: Path) -> Bytes:
+    """`read_mask` of an opened image, which `path` names."""
+    if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+        raise DataError(
+            f"mask {path} is a {image.mode} image, not one of class indices",
+            "save it as index or grey PNG, 255 = ignored",
+        )
+    values = np.array(image)
     if values.size and (values.min() < 0 or values.max() > 255):
         raise DataError(
             f"mask {path} holds {values.min()} to {values.max()}", "class indices lie in 0 to 254, 255 = ignored"
@@ -137,13 +144,13 @@ def _to_8_bits(values: npt.NDArray[np.int64]) -> Bytes:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """The file as a Pillow image; whatever breaks on the way is a DataError that names it."""
+def opened(path: Path, content: IO[bytes] | None = None) -> Iterator[Image.Image]:
+    """The file (or `content`, which `path` names) as a Pillow image; whatever breaks on the way is a DataError that names it."""
     try:
         with warnings.catch_warnings():
             # Large pictures and odd metadata are the user's own; only what cannot be read is reported.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(content or path) as image:
                 yield image
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", "check the folder") from error

@@ -22,6 +22,7 @@ from vitbench.data.tree import Tree, fresh
 from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import digest
 from vitbench.paths import cache_dir
+from vitbench.registry import resolve
 
 if TYPE_CHECKING:
     import datasets
@@ -75,14 +76,19 @@ class Layout:
     finish: Callable[[dict[str, Any], DatasetCard], dict[str, Any]] | None = None
 
 
-def place_of(card: DatasetCard, root: Path | None) -> Path:
-    """The folder of a data set. Raises UnavailableError with the instruction where there is none, or more than one."""
+def place_of(card: DatasetCard, root: Path | None) -> tuple[Path, str]:
+    """The folder of a data set, and the entry of the layout where it is not the card's own (parquet of the hub).
+
+    Raises UnavailableError with the instruction where there is none, or more than one.
+    """
     release = card.release
     assert release is not None
     base = root or (Path(os.environ["VITBENCH_DATA"]) if os.environ.get("VITBENCH_DATA") else None)
     if base is None:
         raise UnavailableError(f"{card.name}: no data root is given", release.remedy())
     found = {path.resolve(): path for name in (release.folder, *release.also) if (path := base / name).is_dir()}
+    if not found and release.hub is not None and (parquet := base / release.hub.folder).is_dir():
+        return parquet, "vitbench.data.hub_parquet:LAYOUT"
     if not found:
         raise UnavailableError(f"{card.name}: there is no {base / release.folder}", release.remedy())
     if len(found) > 1:
@@ -90,17 +96,29 @@ def place_of(card: DatasetCard, root: Path | None) -> Path:
             f"{card.name} lies in two folders: {' and '.join(map(str, found.values()))}",
             "keep one, or link the other to it",
         )
-    return next(iter(found.values()))
+    return next(iter(found.values())), ""
 
 
-def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -> tuple[pa.Table, Path, Path]:
-    """The index of a split, the folder it is of, and where it is kept. Raises UnavailableError for what is not complete."""
+@dataclass(frozen=True)
+class Index:
+    """The index of a split: its table, the layout and folder it is of, and where it is kept."""
+
+    table: pa.Table
+    layout: Layout
+    place: Path
+    kept: Path
+
+
+def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -> Index:
+    """The index of a split. Raises UnavailableError for what is not complete."""
     import pyarrow as pa
 
-    place = place_of(card, root)
+    place, entry = place_of(card, root)
+    if entry:
+        layout = resolve(entry)
     kept = cache_dir() / "indexes" / f"{card.name}-{split}-{_index_key(card, split, place)}.arrow"
     if (table := _read(kept, place)) is not None:
-        return table, place, kept
+        return Index(table, layout, place, kept)
     tree = Tree(place)
     try:
         rows = layout.index(tree, card, split)
@@ -119,7 +137,7 @@ def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -
     meta = {b"watched": json.dumps(tree.watched).encode(), b"label_classes": json.dumps(rows.label_classes).encode()}
     table = pa.table(rows.columns).replace_schema_metadata(meta)
     _write(table, kept)
-    return table, place, kept
+    return Index(table, layout, place, kept)
 
 
 def _index_key(card: DatasetCard, split: str, place: Path) -> str:
@@ -176,7 +194,8 @@ def describe_split(
     layout: Layout, card: DatasetCard, split: str, targets: tuple[str, ...], limit: Limit, seed: int, root: Path | None
 ) -> tuple[int, str]:
     """How many samples `open_split` gives, and a digest (16 hex) of which: names, bytes of files, annotations."""
-    table, _, kept = index_of(layout, card, split, root)
+    index = index_of(layout, card, split, root)
+    table, kept = index.table, index.kept
     known = kept.with_name(f"{kept.stem}-{digest([targets, limit, seed, _stamp(kept)])}.json")
     try:
         count, found = json.loads(known.read_text())
@@ -208,7 +227,8 @@ def open_split(
     """
     import datasets
 
-    table, place, kept = index_of(layout, card, split, root)
+    index = index_of(layout, card, split, root)
+    table, kept = index.table, index.kept
     rows = _selected(table, card, split, targets, limit, seed)
     whole = datasets.Dataset.from_file(str(kept)) if kept.is_file() else datasets.Dataset(table)
     extra = [n for n in whole.column_names if n.rpartition("_")[0] in targets and not n.endswith("_bytes")]
@@ -216,13 +236,13 @@ def open_split(
     part = whole.select_columns(kept_columns)
     if len(rows) < len(whole):
         part = part.select(rows)
-    return part.with_transform(partial(decode, layout=layout, card=card, place=place, least_px=least_px))
+    return part.with_transform(partial(decode, layout=index.layout, card=card, place=index.place, least_px=least_px))
 
 
 def label_classes(layout: Layout, card: DatasetCard, split: str, root: Path | None) -> tuple[str, ...]:
     """Names of the classes as the data themselves have them, by label."""
-    table, _, _ = index_of(layout, card, split, root)
-    return tuple(json.loads(table.schema.metadata[b"label_classes"]))
+    metadata = index_of(layout, card, split, root).table.schema.metadata
+    return tuple(json.loads(metadata[b"label_classes"]))
 
 
 def _selected(

@@ -33,14 +33,14 @@ def status(card: DatasetCard, root: Path | None) -> DatasetStatus:
     if card.release is None:
         return DatasetStatus(card.name, "generated", splits=dict(card.splits))
     try:
-        place = place_of(card, root)
+        place, _ = place_of(card, root)
     except UnavailableError as error:
         return DatasetStatus(card.name, "missing", problems=(error.message,), remedy=error.remedy)
     layout: Layout = DATASETS.load(card.name)
     splits, problems = {}, []
     for split in card.splits:
         try:
-            splits[split] = len(index_of(layout, card, split, root)[0])
+            splits[split] = len(index_of(layout, card, split, root).table)
         except UnavailableError as error:
             problems.append(f"{split}: {error}")
     state: Literal["ready", "partial", "damaged"] = "partial" if splits else "damaged"

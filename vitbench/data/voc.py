@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.release import class_names, palette
-from vitbench.data.images import Bytes, opened, read_mask
+from vitbench.data.images import Bytes, mask_of, opened
 from vitbench.data.layout import Layout, Rows
 from vitbench.data.tree import Tree
 from vitbench.errors import DataError, UnavailableError
@@ -90,11 +91,14 @@ def _boxes(tree: Tree, path: str) -> tuple[list[list[float]], list[bool], list[i
 
 def read_indices(path: Path, fragment: str, card: DatasetCard) -> Bytes:
     """uint8 h w: indices of a palette image or of SBD, or those whose VOC colours an RGB copy holds."""
-    if path.suffix == ".mat":
-        return _read_sbd(path)
-    with opened(path) as image:
+    return _read_sbd(path) if path.suffix == ".mat" else indices(path)
+
+
+def indices(path: Path, content: IO[bytes] | None = None) -> Bytes:
+    """uint8 h w of a palette image, or of an RGB copy of one (content: what `path` only names)."""
+    with opened(path, content) as image:
         if image.mode not in ("RGB", "RGBA"):
-            return read_mask(path)
+            return mask_of(image, path)
         colours = np.asarray(image.convert("RGB"), np.int64) @ (65536, 256, 1)
     table = np.asarray(palette("voc"), np.int64) @ (65536, 256, 1)
     order = np.argsort(table)

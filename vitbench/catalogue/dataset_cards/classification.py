@@ -6,9 +6,10 @@ from typing import Any
 
 from vitbench.catalogue.cards import DatasetCard, Source
 from vitbench.catalogue.dataset_cards.segmentation import VOC2007_RELEASE
-from vitbench.catalogue.release import Download, Release
+from vitbench.catalogue.release import Download, Parquet, Release
 
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
+_IMAGE_LABEL = {"image": "image", "label": "label"}
 _TEST = {"val": "test"}
 _TRAINVAL_TEST = {"train": "trainval", "val": "test"}
 
@@ -28,7 +29,8 @@ IMAGENET1K = _labelled(
         "imagenet",
         "register at image-net.org, then ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar unpacked into train/<wnid>/ and "
         "val/<wnid>/", size="145 GB",
-        also=("imagenet1k", "ILSVRC2012"), hub_id="ILSVRC/imagenet-1k", hub_note="gated: accept its terms first",
+        also=("imagenet1k", "ILSVRC2012"), hub_note="gated on the hub too: accept its terms first",
+        hub=Parquet("ILSVRC/imagenet-1k", {"train": "train", "val": "validation"}, _IMAGE_LABEL),
     ),
     Source("Russakovsky et al.", 2015, "1409.0575", "https://image-net.org"), licence="non-commercial research, by registration",
 )  # fmt: skip
@@ -40,7 +42,7 @@ CIFAR10 = _labelled(
         downloads=(
             Download("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
         ),
-        hub_id="uoft-cs/cifar10",
+        hub=Parquet("uoft-cs/cifar10", {"train": "train", "test": "test"}, {"image": "img", "label": "label"}),
     ),
     Source("Krizhevsky", 2009, url="https://www.cs.toronto.edu/~kriz/cifar.html"), roles=_TEST, label_file="cifar10", options={
         "files": {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}, "label_bytes": 1,
@@ -50,7 +52,8 @@ CIFAR100 = _labelled(
     "cifar100", "cifar:LAYOUT", "CIFAR-100: 32 x 32 pixels, 100 fine classes", {"train": 50000, "test": 10000},
     Release(
         "cifar-100-binary", "cifar-100-binary.tar.gz of www.cs.toronto.edu/~kriz/cifar.html, no registration",
-        downloads=(Download("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"),), hub_id="uoft-cs/cifar100",
+        downloads=(Download("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"),),
+        hub=Parquet("uoft-cs/cifar100", {"train": "train", "test": "test"}, {"image": "img", "label": "fine_label"}),
     ),
     Source("Krizhevsky", 2009, url="https://www.cs.toronto.edu/~kriz/cifar.html"), roles=_TEST, label_file="cifar100",
     options={"files": {"train": ["train.bin"], "test": ["test.bin"]}, "label_bytes": 2},
@@ -112,7 +115,7 @@ FOOD101 = _labelled(
     Release(
         "food-101", "food-101.tar.gz of data.vision.ee.ethz.ch, no registration", size="5 GB",
         downloads=(Download("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", "85eeb15f3717b99a5da872d97d918f87"),),
-        hub_id="ethz/food101",
+        hub=Parquet("ethz/food101", {"train": "train", "test": "validation"}, _IMAGE_LABEL),
     ),
     Source("Bossard et al.", 2014), roles=_TEST,
 )  # fmt: skip
@@ -168,7 +171,7 @@ EUROSAT = _labelled(
                 "c8fa014336c82ac7804f0398fcb19387", "eurosat",
             ),
         ),
-        hub_id="timm/eurosat-rgb",
+        hub_note="the parquet timm/eurosat-rgb has another split",
     ),
     Source("Helber et al.", 2019, "1709.00029"), roles=_TEST, label_file="eurosat", licence="MIT",
     options={"folders": {"train": "2750", "test": "2750"}, "train_share": 0.8}, differs=_DEALT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitbench.catalogue.cards import DatasetCard, Source
-from vitbench.catalogue.release import Download, Release
+from vitbench.catalogue.release import Download, Parquet, Release
 
 _VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
 _VOC_TERMS = "Flickr terms of use for the images; no further licence stated"
@@ -29,8 +29,10 @@ _VOC2012_RELEASE = Release(
     size="2 GB",
     also=("VOC2012/VOCdevkit/VOC2012",),
     downloads=(_VOC2012_TRAINVAL,),
-    hub_id="nateraw/pascal-voc-2012",
-    hub_note="segmentation only; its masks may load as the palette's colours",
+    hub=Parquet(
+        "nateraw/pascal-voc-2012", {"train": "train", "val": "val"}, {"image": "image", "segmentation": "mask"}
+    ),
+    hub_note="the parquet has segmentation only",
 )
 
 VOC2007 = DatasetCard(
