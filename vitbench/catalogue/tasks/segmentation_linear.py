@@ -19,7 +19,7 @@ class SoftmaxSettings(TaskSettings):
     c_high: int = setting(5, "log10 of the largest C")
     c_steps: int = setting(8, "values on the logarithmic C grid; ties go to the smallest C")
     max_iter: int = setting(1000, "L-BFGS iterations at most")
-    tolerance: float = setting(1e-4, "L-BFGS stops where the largest component of the gradient is below this")
+    tolerance: float = setting(1e-5, "L-BFGS stops where the largest component of the gradient is below this")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ CAPI_LINEAR_PROTOCOL = Protocol(
     "of its pixels; scored at the size of the view.",
     source=CAPI,
     selection="heldout",
-    differs="L-BFGS in float32 that stops at a gradient of 1e-4 or 1000 iterations instead of cuML's at 1e-12; every C takes "
+    differs="L-BFGS in float32 that stops at a gradient of 1e-5 or 1000 iterations instead of cuML's at 1e-12; every C takes "
     "its steps in the same sweep over the tokens. The held-out images are chosen by key hash instead of a random permutation. "
     "The source ignores labels 0 and 255 of ADE20K: here void is what the data set declares.",
 )
