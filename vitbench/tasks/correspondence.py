@@ -104,7 +104,7 @@ class Correspondence(Task[KeypointSettings]):
             unit=f"{key}#{entry['pair']}",
             target=entry["target"],
             descriptors=tuple(_unit(described(g, geometry, i, xy, self.settings.corners)) for g in grids),
-            relative_xy=xy / np.array([width, height], np.float32),
+            relative_xy=np.asarray(xy / [width, height], np.float32),
             target_xy=np.asarray(entry["target_xy"], np.float32).reshape(-1, 2),
             side_px=max(larger_side(np.asarray(entry["target_box"], np.float64)), 1e-6),
             label=_label(entry, batch.targets[i]),

@@ -23,8 +23,9 @@ from vitbench.tasks.upsample import LabelSampler
 def object_mask(labels: npt.NDArray[np.integer], dataset: DatasetCard) -> npt.NDArray[np.bool_]:
     """Pixels of any object class, as the data set's card has them; where it names none, every class but 0."""
     if dataset.object_classes:
-        return np.isin(labels, dataset.object_classes)
-    return (labels != 0) & (labels != dataset.ignore_index)
+        return np.asarray(np.isin(labels, dataset.object_classes), bool)
+    objects: npt.NDArray[np.bool_] = (labels != 0) & (labels != dataset.ignore_index)
+    return objects
 
 
 class Saliency(Task[SaliencySettings]):
