@@ -42,6 +42,7 @@ VARIANTS = (
     "test_time_registers[top_k=3,variant=released]",
     "test_time_registers[registers=3,rest=mean,scale=0.5]",
     "test_time_registers+naclip",
+    "sinder+center+unit",
     "sparse_attention[blocks=2]",
     "naclip+tta_shift[views=3]",
     "rasa_ridge[rounds=2,waves=2,ridge=100.0]+unit",
