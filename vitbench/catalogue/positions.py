@@ -57,6 +57,11 @@ class RasaRidgeParams:
             raise UsageError(f"rasa_ridge: waves={self.waves} is negative", "0 stands for row and column")
 
 
+# Measured: k-NN mIoU of lab_ssl on 80 val scenes, fitted on 200 train scenes, one seed.
+MISSES = (
+    "Only what row and column tell is removed: the lab's defect `grid` is waves that sum to zero along every row and column, so "
+    "it recovers {} % of grid[site=late] and {} % of grid[site=input], and costs the clean backbone {} points"
+)
 _FRANCA = Source("Venkataramanan et al.", 2025, "2507.14137", "https://github.com/valeoai/Franca")
 
 RASA = RepairCard(
@@ -70,8 +75,9 @@ RASA = RepairCard(
     source=_FRANCA,
     upstream_licence="Apache-2.0 (re-implemented)",
     differs=(
-        "published for DINOv2-like ViTs on VOC crops; trained on the data set's train tokens in its own view, from zero, with a "
-        "rate at which a round converges; other grid fields get planes of their own"
+        "published with Franca, on VOC crops; trained on the data set's train tokens in its own view, from zero, "
+        "with a rate at which a round converges; other grid fields get planes of their own. "
+        + MISSES.format("-2", "1", "0.1")
     ),
     cost="fit: rounds x epochs passes over the train tokens; no forward at test time",
 )
@@ -86,7 +92,10 @@ RASA_RIDGE = RepairCard(
     summary="projects out the planes along which ridge regression reads row and column, round by round",
     source=_FRANCA,
     upstream_licence="Apache-2.0 (re-implemented)",
-    differs="a closed form of ours: the authors train each round; no sigmoid",
+    differs="a closed form of ours: the authors train each round; no sigmoid. "
+    + MISSES.format("-1", "-1", "0.2")
+    + ". With "
+    "rounds=2, waves=3, ridge=100, which knows how fine the pattern is, it recovers 98 % and 34 % at a cost of 0.9 points",
     cost="fit: one pass over the train tokens and a solve per round; no forward at test time",
 )
 
