@@ -55,10 +55,9 @@ class DvtParams:
 
     targets: `field` (dvt_field at its defaults) or `tta` (tta_shift at its defaults). images: train images at most.
     epochs: over them, unless steps is given. batch: images a step. rate: of AdamW at a batch of 256, lowered with the root of
-    the batch. heads: of the block (0: one per 64 channels). start: of the positions, the `mean` difference of targets and
-    raw tokens, or `noise`.
+    the batch. heads: of the block (0: one per 64 channels).
 
-    Published: targets=field (at its published setting), images=10000, steps=50000, batch=128, rate=2e-4, start=noise.
+    Published: targets=field (at its published setting), images=10000, steps=50000, batch=128, rate=2e-4.
     """
 
     targets: Literal["field", "tta"] = "field"
@@ -68,7 +67,6 @@ class DvtParams:
     batch: int = 2
     rate: float = 0.01
     heads: int = 0
-    start: Literal["mean", "noise"] = "mean"
 
     def __post_init__(self) -> None:
         for name in ("images", "epochs", "batch"):
@@ -102,7 +100,8 @@ DVT_FIELD = RepairCard(
     ),
     cost=(
         "no fit; 65 forwards (64 of a quarter of the area) and an optimisation per image, 1.5 s of one core for a 24 x 24 grid of "
-        "192 channels; memory: twice the tokens of one image's crops in float32 (140 MB for ViT-B/14 at 518 px, 6.5 GB as published)"
+        "192 channels; memory: twice the tokens of one image's crops in float32 (140 MB for ViT-B/14 at 518 px, 6.5 GB "
+        "as published)"
     ),
     forwards=lambda params: int(params.views) + 1,
 )
@@ -121,10 +120,9 @@ DVT = RepairCard(
     published_for=_PUBLISHED_FOR,
     differs=(
         "taught by small-setting fields of 32 train images in 128 steps of 2 (published: 10,000 images, 50,000 steps of 128; "
-        "the paper's 10 epochs of batches of 64 are 1,563 steps); positions start at the mean difference of targets and raw "
-        "tokens, which so few steps would not reach from noise; the rate is raised for the same reason; padding is not attended "
-        "to; raw tokens and targets are kept in half precision; its targets are of the backbone's own tokens, so it stands "
-        "first in a chain"
+        "the paper's 10 epochs of batches of 64 are 1,563 steps); the rate is 50 times as high, for so few steps; padding is "
+        "not attended to; raw tokens and targets are kept in half precision; targets are of the backbone's own tokens, so it "
+        "stands before other maps in a chain"
     ),
     cost=(
         "fit: 65 forwards and a field for each of 32 train images, then 128 steps of training, about 60 s of one core on the lab; "

@@ -7,7 +7,7 @@ goes on to the same end.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,21 +18,22 @@ from torch.nn import functional
 
 from vitbench.backbones.calibration import generator
 from vitbench.backbones.neural_field import reconstruction
+from vitbench.errors import UsageError
 
-LENGTH_OF_START = 0.02
+DEVIATION = 0.02  # of initial positions and weights
 BETAS, DECAY = (0.9, 0.999), 1e-5
 WARMUP, LAST = 0.15, 1e-6  # share of the steps; the rate at the end
 PARTS = 10  # of a training, after each of which it is kept
 
 
 class Denoiser(nn.Module):
-    """D(y) = Block(y + positions). `start` h w c: initial positions."""
+    """D(y) = Block(y + positions), the positions of shape h w c."""
 
-    def __init__(self, start: Tensor, heads: int) -> None:
+    def __init__(self, grid_shape: Sequence[int], heads: int) -> None:
         super().__init__()
-        self.positions = nn.Parameter(start)
+        self.positions = nn.Parameter(torch.zeros(*grid_shape))
         norm = partial(nn.LayerNorm, eps=1e-6)
-        self.block = Block(start.shape[-1], heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
+        self.block = Block(grid_shape[-1], heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
 
     def forward(self, y: Tensor, shown: Tensor | None = None) -> Tensor:
         """y b h w c -> the same, denoised; shown b h w: cells that are not padding, which nothing else attends to."""
@@ -54,17 +55,20 @@ def resampled(positions: Tensor, grid_hw: tuple[int, int]) -> Tensor:
 
 def heads_of(width: int, asked: int) -> int:
     """Heads of 64 channels, or the next fewer that divide the width; those asked for where there are any."""
+    if asked and width % asked:
+        raise UsageError(f"dvt: heads={asked} do not divide {width} channels", "heads=0 finds a number")
     return asked or next(n for n in range(max(width // 64, 1), 0, -1) if width % n == 0)
 
 
-def started(positions: Tensor, heads: int, random: torch.Generator) -> Denoiser:
-    """An untrained denoiser: weights of the block from a normal of deviation 0.02, biases zero."""
-    model = _empty(positions, heads)
-    for name, value in model.block.state_dict().items():
-        one, weight = "norm" in name and name.endswith("weight"), value.ndim > 1
-        drawn = LENGTH_OF_START * torch.randn(value.shape, generator=random) if weight else torch.zeros(value.shape)
-        model.block.load_state_dict({name: drawn + 1 if one else drawn}, strict=False, assign=True)
-    model.positions = nn.Parameter(positions)
+def started(grid_shape: Sequence[int], heads: int, random: torch.Generator) -> Denoiser:
+    """An untrained denoiser for tokens h w c: positions and weights from a normal of deviation 0.02, biases zero."""
+    model, start = _empty(grid_shape, heads), {}
+    for name, value in model.state_dict().items():
+        if value.ndim > 1:
+            start[name] = DEVIATION * torch.randn(value.shape, generator=random)
+        else:
+            start[name] = torch.full(value.shape, float("norm" in name and name.endswith("weight")))
+    model.load_state_dict(start, assign=True)
     return model.requires_grad_(True)
 
 
@@ -76,14 +80,14 @@ def stored(model: Denoiser) -> dict[str, Tensor]:
 
 def restored(state: Mapping[str, Tensor]) -> Denoiser:
     """The denoiser of a state."""
-    model = _empty(state["positions"], int(state["heads"]))
+    model = _empty(state["positions"].shape, int(state["heads"]))
     model.load_state_dict({name: value for name, value in state.items() if name != "heads"}, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _empty(positions: Tensor, heads: int) -> Denoiser:
+def _empty(grid_shape: Sequence[int], heads: int) -> Denoiser:
     with torch.device("meta"):
-        return Denoiser(torch.empty(positions.shape), heads)
+        return Denoiser(grid_shape, heads)
 
 
 @dataclass(frozen=True)
@@ -102,15 +106,6 @@ class Pairs:
             self.target[chosen].to(device, torch.float32),
             self.shown[chosen].to(device),
         )
-
-    def mean_difference(self) -> Tensor:
-        """h w c: by how much targets differ from raw tokens at each position; zero where no image shows it."""
-        shown = self.shown.unsqueeze(-1)
-        total = sum(
-            ((t.float() - r.float()) * s for r, t, s in zip(self.raw, self.target, shown, strict=True)),
-            torch.zeros(self.raw.shape[1:]),
-        )
-        return total / shown.sum(0).clamp_min(1)
 
 
 @dataclass(frozen=True)

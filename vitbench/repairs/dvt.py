@@ -18,7 +18,7 @@ from vitbench.catalogue.denoising import DVT, DvtFieldParams, DvtParams
 from vitbench.catalogue.ensembles import TtaShiftParams
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext, Repair, State
-from vitbench.repairs.denoiser import LENGTH_OF_START, Pairs, Training, heads_of, restored, started, stored, train
+from vitbench.repairs.denoiser import Pairs, Training, heads_of, restored, started, stored, train
 from vitbench.repairs.moments import require_images, valid_cells
 from vitbench.repairs.tta_shift import shift_ensemble
 from vitbench.tokens.types import TokenRequest, Tokens
@@ -41,13 +41,9 @@ class Dvt(Repair[DvtParams]):
         backbone = context.backbone()
         target = _targets(context, chosen, raw, _teacher(backbone, p, context.seed), kept)
         pairs = Pairs(raw.y, target.y, raw.shown & target.shown)
-        random = generator("dvt", context.seed)
-        start = LENGTH_OF_START * torch.randn(pairs.raw.shape[1:], generator=random)
-        if p.start == "mean":
-            start = pairs.mean_difference()
-        model = started(start, heads_of(start.shape[-1], p.heads), random).to(backbone.device)
+        model = started(raw.y.shape[1:], heads_of(raw.y.shape[-1], p.heads), generator("dvt", context.seed))
         training = Training(p.steps or -(-p.epochs * len(raw.y) // p.batch), p.batch, p.rate, context.seed)
-        train(model, pairs, training, kept, lambda state: context.keep({**target.state, **state}))
+        train(model.to(backbone.device), pairs, training, kept, lambda state: context.keep({**target.state, **state}))
         return stored(model)
 
     def extra_parameters(self, state: State) -> int:
