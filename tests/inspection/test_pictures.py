@@ -33,6 +33,9 @@ def test_files_folders_and_scenes_come_in_the_order_given_up_to_the_limit(tmp_pa
     (tmp_path / "inner").mkdir()
     for name, value in (("b.png", 2), ("inner/a.png", 1), ("c.png", 3)):
         Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(tmp_path / name)
+    for name in ("masks", "depth"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name / "b.png")
     (tmp_path / "notes.txt").write_text("no image")
     found = gather([str(tmp_path / "c.png"), str(tmp_path), "scenes:1"], 4)
     assert [name for name, _ in found] == ["c.png", "b.png", "c.png", "a.png"]

@@ -22,6 +22,7 @@ from vitbench.reports.page_details import Details, checkpoint_series
 
 HOSTILE = "<script>alert(1)</script>"
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
+TOO_WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
 
 
@@ -174,9 +175,8 @@ def test_one_heat_map_is_shown_at_a_time(opened: Any) -> None:
 
 def test_nothing_is_wider_than_a_phone_and_colours_follow_the_system(opened: Any) -> None:
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
-    wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
     background = "return getComputedStyle(document.body).backgroundColor"
-    assert opened.execute_script(wide) <= 0
+    assert opened.execute_script(TOO_WIDE) <= 0
     colours = []
     for scheme in ("light", "dark"):
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -210,5 +210,8 @@ def test_a_clicked_patch_is_the_one_that_maps_are_similar_to(driver: Any, tmp_pa
     found = driver.execute_script(values, canvas[0])
     assert found.index(max(found)) == 11
     assert "row 2, column 6" in canvas[0].get_attribute("aria-label")
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    assert driver.execute_script(TOO_WIDE) <= 0
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     other = driver.execute_script(values, driver.find_element("css selector", "[data-image='1'] canvas"))
     assert other.index(max(other)) == 12  # the other image keeps its centre

@@ -14,6 +14,7 @@ from vitbench.errors import DataError, UsageError
 from vitbench.inspection.looks import Picture
 
 SCENES = "scenes"
+TARGETS = {"masks", "depth"}  # folders beside images/ in which a data set keeps what is no picture
 
 
 def gather(names: Iterable[str], limit: int) -> list[tuple[str, Bytes]]:
@@ -39,6 +40,7 @@ def _sources(name: str) -> Iterator[Path | tuple[str, Bytes]]:
         yield from _scenes(index)
     elif path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        files = [p for p in files if not TARGETS & set(p.relative_to(path).parts[:-1])]
         if not files:
             raise DataError(
                 f"there is no image in {path}", f"images are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}"
