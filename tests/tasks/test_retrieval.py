@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from vitbench.catalogue.tasks.retrieval import InstanceSettings, LandmarkSettings, TrackingSettings
+from vitbench.catalogue import DATASETS
+from vitbench.catalogue.tasks.retrieval import RETRIEVAL, InstanceSettings, LandmarkSettings, TrackingSettings
+from vitbench.data import layout
+from vitbench.data.revisited import LAYOUT
 from vitbench.errors import DataError
 from vitbench.metrics import measures
 from vitbench.tasks.instance_retrieval import InstanceRetrieval, cell_shares
@@ -16,6 +19,7 @@ from vitbench.tasks.memory import MemoryStream
 from vitbench.tasks.retrieval import Retrieval
 from vitbench.tokens.geometry import Geometry, Placement
 
+from ..layouts import landmarks
 from .clip_streams import clips_stream, landmarks_stream
 from .streams import context
 
@@ -128,3 +132,18 @@ def test_the_scale_of_a_vector_does_not_matter_and_grids_are_averaged():
 def test_an_empty_collection_is_said():
     with pytest.raises(DataError, match="collection is empty"):
         Retrieval(LandmarkSettings()).fit(MemoryStream([]), context())
+
+
+def test_a_release_gives_cut_queries_and_a_collection_without_truth(tmp_path):
+    card = DATASETS.get("roxford5k")
+    small = replace(card, splits={"query": 2, "database": 4})
+    landmarks(tmp_path, "roxford5k")
+    for split, hw in (("query", (56, 32)), ("database", None)):
+        found = layout.open_split(LAYOUT, small, split, RETRIEVAL.targets, None, 0, tmp_path)
+        sample = found[0]
+        if hw:
+            assert sample["image"].shape[:2] == hw
+            assert sample["relevance"]["junk"] == ["place_000002", "place_000003"]
+        else:
+            assert len(found) == 4
+            assert not any(sample["relevance"].values())

@@ -4,7 +4,7 @@
 
 The ground truth is a pickle, read by an unpickler that makes plain containers and NumPy numbers and refuses all else.
 Query images are cut to the box that marks the landmark. `relevance` holds, for a query, database keys that are easy, hard
-or junk.
+or junk; for an image of the database none.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vitbench.data.layout import Layout, Rows
 from vitbench.data.tree import Tree
 from vitbench.errors import DataError, UnavailableError
 
+KINDS = ("easy", "hard", "junk")
 # Two spellings each: NumPy moved its core between versions 1 and 2.
 _ALLOWED = frozenset(
     (f"{package}.multiarray", name) for package in ("numpy.core", "numpy._core") for name in ("_reconstruct", "scalar")
@@ -62,7 +63,7 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
     names, rows = [str(n) for n in truth["imlist"]], Rows()
     if split == "database":
         for name in names:
-            rows.add(name, f"jpg/{name}.jpg")
+            rows.add(name, f"jpg/{name}.jpg", relevance={kind: [] for kind in KINDS})
         return rows
     for name, item in zip(truth["qimlist"], truth["gnd"], strict=True):
         relevance = {kind: [names[int(i)] for i in np.ravel(item[kind])] for kind in ("easy", "hard", "junk")}
