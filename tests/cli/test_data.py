@@ -117,6 +117,16 @@ def test_fetch_needs_a_root(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--data-root" in err
 
 
+def test_the_data_root_may_stand_in_the_configuration(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VITBENCH_DATA")
+    layouts.install("ade20k", tmp_path / "elsewhere", monkeypatch)
+    assert "missing" in run("data", "status", "ade20k")[1]
+    (tmp_path / "vitbench.toml").write_text('data_root = "elsewhere"\n')
+    assert "ready" in run("data", "status", "ade20k")[1]
+
+
 def test_an_unknown_data_set_is_answered_with_a_near_name(run: Run) -> None:
     code, _, err = run("data", "status", "ade20")
     assert code == 2

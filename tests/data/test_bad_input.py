@@ -134,7 +134,7 @@ def test_a_mask_of_another_shape_is_named(install: Install, tmp_path: Path) -> N
     install("ade20k")
     mask = first(tmp_path / ADE / "annotations/validation")
     Image.fromarray(np.zeros((64, 32), np.uint8)).save(mask)
-    with pytest.raises(DataError, match=f"{mask.name} is 32 x 64, its image .* 64 x 64"):
+    with pytest.raises(DataError, match=f"{mask.name} is 32 x 64, its image 64 x 64"):
         load("ade20k", "val", targets=("segmentation",), root=tmp_path)[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_lists_of_class_names_are_there_and_long_enough(card: Any) -> None:
         names = class_names(file)
         assert len(set(names)) == len(names)
         assert len(names) == expected.get(card.name, len(names))
+
+
+@pytest.mark.parametrize("name", ["ade20k", "cifar10", "kitti_eigen"])
+def test_samples_are_decoded_alike_in_another_process(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install(name, tmp_path, monkeypatch)
+    samples = load(name, "val", targets=DATASETS.get(name).targets, root=tmp_path)
+    again = pickle.loads(pickle.dumps(samples))  # what is sent to a worker
+    np.testing.assert_array_equal(again[1]["image"], samples[1]["image"])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ from vitbench.data.tree import Tree, joined
 
 def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
     """All frames in order, with boxes, their classes and the track each belongs to; crowds are left out."""
-    rows, names = Rows(), {name: i for i, name in enumerate(class_names(card.class_file))}
+    rows, names = Rows(), {name: i for i, name in enumerate(class_names(card.label_file))}
     images = tree.first("images/track", "images")
     for file in tree.files(f"labels/box_track_20/{split}", (".json",)):
         video = file.removesuffix(".json")

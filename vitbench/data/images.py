@@ -58,8 +58,8 @@ def require_same_shape(image: Bytes, values: Bytes | Floats, name: str) -> None:
     (h, w), (mh, mw) = image.shape[:2], values.shape
     if abs(mw * h / (mh * w) - 1) > ASPECT_TOLERANCE + 1 / min(mh, mw):
         raise DataError(
-            f"{name} is {mw} x {mh}, its image (upright) {w} x {h}",
-            "check the pair; a rotation in EXIF is applied to images",
+            f"{name} is {mw} x {mh}, its image {w} x {h}",
+            "check the pair; images of your own are turned as EXIF says, those of released data sets are not",
         )
 
 

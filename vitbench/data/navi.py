@@ -2,8 +2,8 @@
 
     <object>/{multiview_*,wild_set}/{images,depth}/[downsampled_]<id>.jpg|png  <object>/<set>/annotations.json
 
-Depth is 16-bit millimetres. `pose` is the camera: quaternion (w x y z) and translation (metres) from object to camera, and
-focal length in pixels of the image of `pose_hw`. Splits are those of the annotations; `wild` is every wild_set.
+Depth is 16-bit millimetres. `pose` is the camera as released: quaternion, translation (here in metres), focal length, and
+the size of the image they are for. Splits are those of the annotations; `wild` is every wild_set.
 """
 
 from __future__ import annotations
@@ -42,16 +42,10 @@ def _add(rows: Rows, tree: Tree, place: str, item: dict[str, Any]) -> None:
     pose = {
         "quaternion": [float(v) for v in camera["q"]],
         "translation_m": [float(v) / MM for v in camera["t"]],
-        "focal_px": float(camera["focal_length"]),
+        "focal_length": float(camera["focal_length"]),
+        "image_size": [int(v) for v in item["image_size"]],
     }
-    hw = [int(v) for v in item["image_size"]]
-    rows.add(
-        f"{place}/{stem}",
-        f"{place}/images/{prefix}{name}",
-        depth=f"{place}/depth/{prefix}{stem}.png",
-        pose=pose,
-        pose_hw=hw,
-    )
+    rows.add(f"{place}/{stem}", f"{place}/images/{prefix}{name}", depth=f"{place}/depth/{prefix}{stem}.png", pose=pose)
 
 
 def _read(path: Path, fragment: str, card: DatasetCard) -> Floats:

@@ -77,7 +77,6 @@ BDD100K_TRACKING = DatasetCard(
     splits={"train": 0, "val": 0},
     targets=("boxes", "frames"),
     label_file="bdd100k_tracking",
-    class_file="bdd100k_tracking",
     licence="by registration; see bdd-data.berkeley.edu",
     source=Source("Yu et al.", 2020, "1805.04687", "https://bdd-data.berkeley.edu"),
     release=Release("bdd100k", "register at bdd-data.berkeley.edu, then MOT 2020 images and labels (box_track_20)"),
