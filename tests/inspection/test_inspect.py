@@ -23,7 +23,7 @@ from vitbench.repairs.synthetic_vit import PATCH_PX, synthetic_vit
 from vitbench.tasks.lost import lost_boxes
 from vitbench.tokens.types import TokenRequest
 
-REPAIRS = ("none", "center", "center+unit", "maskclip", "registers", "norm_clip")
+REPAIRS = ("none", "center", "center+unit", "unit", "maskclip", "registers", "norm_clip")
 FIT_IMAGES = 5
 
 
@@ -104,6 +104,13 @@ def test_a_map_has_numbers_of_the_last_block_only() -> None:
     found = norm_numbers(row("norm_clip"))
     assert found.keys() == {"outliers_mad", "outliers_3std", "max_over_median"}
     assert found["max_over_median"] <= norm_numbers(row("none"))["max_over_median"] + 1e-6
+
+
+def test_tokens_of_one_length_have_no_outliers() -> None:
+    found = norm_numbers(row("unit"))
+    assert found["outliers_mad"] == 0
+    assert found["outliers_3std"] == 0
+    assert found["max_over_median"] == pytest.approx(1, abs=1e-5)
 
 
 def test_similarity_is_a_cosine() -> None:

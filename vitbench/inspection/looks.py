@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from vitbench.records.rows import Rows
 
 Floats = npt.NDArray[np.float32]
 K_MAD = 10.0  # as in token_norms@registers
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ class Row:
     @property
     def thresholds(self) -> Thresholds:
         """Norms above which a token is an outlier, by block, from all tokens of all images."""
-        return Thresholds.of(np.concatenate(self.block_norms(), axis=1), K_MAD, None)
+        norms = np.concatenate(self.block_norms(), axis=1)
+        found = Thresholds.of(norms, K_MAD, None)
+        least = np.median(norms, axis=1) * (1 + ROUNDING)  # tokens of one length have no outliers, only rounding
+        return replace(found, mad=np.maximum(found.mad, least), std=np.maximum(found.std, least))
 
 
 @dataclass(frozen=True)
