@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vitbench.identity import Slot, cell_identity
-from vitbench.records import index
+from vitbench.records import index, reading
 from vitbench.records.frames import load_records
 from vitbench.records.inference import MetricValue
 from vitbench.records.schema import Record
@@ -151,3 +152,21 @@ def test_frame_has_one_row_per_record_and_metric(tmp_path: Path) -> None:
     assert frame["status"].tolist() == ["ok", "ok", "not_applicable"]
     assert frame["value"].isna().tolist() == [False, True, True]
     assert load_records(tmp_path / "nowhere").empty
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/bin/false"], ids=["helpers", "helpers that die"])
+def test_helpers_read_what_one_process_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str) -> None:
+    root = tmp_path / "runs"
+    for i in range(9):
+        put(root, f"model-{i}", float(i))
+    (root / "broken.json").write_text("{")
+    alone = index.load(root, use_index=False)
+    monkeypatch.setattr(reading, "SHARED", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(sys, "executable", python)
+    shared = index.load(root, use_index=False)
+    assert shared.problems == alone.problems
+    assert [(e.path, e.value, e.comparable) for e in shared.entries] == [
+        (e.path, e.value, e.comparable) for e in alone.entries
+    ]
+    assert all(np.array_equal(a.draws, b.draws) for a, b in zip(shared.entries, alone.entries, strict=True))  # type: ignore[arg-type]

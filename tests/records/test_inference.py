@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from vitbench.records import ranks
 from vitbench.records.inference import (
     Estimate,
     benjamini_hochberg,
@@ -15,13 +16,14 @@ from vitbench.records.inference import (
     draws_key,
     group_sums,
     paired_difference,
+    paired_differences,
     percentile_interval,
     recovery,
     resamples,
-    shared_ranks,
     summarise,
     two_sided_p,
 )
+from vitbench.records.ranks import shared_ranks
 from vitbench.records.rows import Measure, Rows
 
 MEAN = Measure("mean", "%", True, lambda s, info: s["x"] / s["n"])
@@ -262,3 +264,66 @@ def test_seeds_pair_seed_by_seed() -> None:
 def test_one_seed_is_itself() -> None:
     e = estimate(np.arange(5.0))
     assert combine_seeds([e]) is e
+
+
+def test_many_paired_differences_are_those_taken_one_by_one() -> None:
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 1, 40)
+    groups = tuple(f"g{i}" for i in range(40))
+    cells = [estimate(50 + shared + rng.normal(0, 0.3, 40), 300, groups) for _ in range(12)]
+    odd = Estimate(50.0, np.where(np.arange(300) % 30, cells[0].draws, np.nan).astype(np.float32), cells[0].key, 40)
+    lost = Estimate(50.0, np.full(300, np.nan, np.float32), cells[0].key, 40)
+    pairs = [
+        *((a, b) for a in cells for b in cells), (cells[0], Estimate(3.0)), (odd, cells[0]), (cells[1], lost),
+        (cells[0], estimate(shared, 200, groups)), (cells[0], estimate(shared[:30])),
+    ]  # fmt: skip
+    assert paired_differences(pairs) == [paired_difference(*pair) for pair in pairs]
+
+
+def test_two_repairs_are_compared_by_their_own_pairs_not_through_none() -> None:
+    """The difference of two repairs is sharper than what their differences to `none` would give if independent."""
+    rng = np.random.default_rng(6)
+    shared = rng.normal(0, 10, 200)
+    groups = tuple(f"g{i}" for i in range(200))
+    none, a, b = (estimate(m + shared + rng.normal(0, 0.5, 200), 800, groups) for m in (50.0, 52.0, 52.5))
+    direct = paired_difference(b, a)
+    assert direct.delta == pytest.approx(b.value - a.value)
+    through, other = paired_difference(a, none), paired_difference(b, none)
+    width = [d.ci_high - d.ci_low for d in (direct, through, other) if d.ci_high is not None and d.ci_low is not None]
+    assert direct.p is not None
+    assert direct.p < 1e-6
+    assert width[0] < np.hypot(width[1], width[2])
+
+
+@pytest.mark.parametrize("few", [10_000, 0], ids=["float64", "float32"])
+def test_ranks_of_many_rows_are_those_of_all_pairs(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks, the shortcut for far rows and the narrow type change nothing, near-ties and lone rows included."""
+    monkeypatch.setattr(ranks, "_FEW", few)
+    monkeypatch.setattr(ranks, "_BLOCK", 7)
+    rng = np.random.default_rng(7)
+    shared = rng.normal(0, 1, 400)
+    rows = [
+        Estimate(float(v), (v + shared + rng.normal(0, s, 400)).astype(np.float32), "k", 99)
+        for v, s in zip(rng.normal(50, 3, 40), rng.choice([1e-4, 0.1, 1.0], 40), strict=True)
+    ]
+    rows += [Estimate(rows[0].value + d, rows[0].draws, "k", 99) for d in (0.0, 1e-3)]
+    rows += [
+        Estimate(50.0),
+        Estimate(51.0, rows[3].draws, "other", 99),
+        Estimate(49.0, rng.normal(49, 1, 100).astype(np.float32), "k"),
+    ]
+    z = stats.norm.ppf(1 - 0.05 / (2 * (len(rows) - 1)))
+    assert shared_ranks(rows) == [brute_rank(i, rows, z) for i in range(len(rows))]
+
+
+def brute_rank(i: int, rows: list[Estimate], z: float) -> tuple[int, int]:
+    def spread(a: Estimate, b: Estimate) -> float:
+        if a.draws is not None and b.draws is not None and a.key == b.key and len(a.draws) == len(b.draws):
+            return float(np.var(a.draws.astype(float) - b.draws.astype(float), ddof=1))
+        return sum(float(np.var(e.draws.astype(float), ddof=1)) for e in (a, b) if e.draws is not None)
+
+    others = [r for j, r in enumerate(rows) if j != i]
+    apart = [(r.value - rows[i].value) ** 2 > z**2 * spread(r, rows[i]) for r in others]
+    better = sum(a and r.value > rows[i].value for a, r in zip(apart, others, strict=True))
+    worse = sum(a and r.value < rows[i].value for a, r in zip(apart, others, strict=True))
+    return better + 1, len(rows) - worse

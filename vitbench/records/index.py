@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
-from vitbench.errors import RecordError
 from vitbench.identity import Slot, digest
 from vitbench.paths import cache_dir
+from vitbench.records.collector import collector_paused
 from vitbench.records.inference import Draws, Estimate
+from vitbench.records.reading import read_many
 from vitbench.records.schema import SCHEMA_VERSION, Record
 from vitbench.records.store import Problem, record_files
-from vitbench.records.summaries import Summary, summarised, summary_of
+from vitbench.records.summaries import Summary, summary_of
 
 WORTHWHILE = 1500  # fewer records than this are read directly
 _FORMAT = 2
@@ -88,25 +89,27 @@ class Loaded:
 Cached = tuple[str, bytes, bytes]  # stamp of the file, summary as JSON, replicates as float32
 
 
+@collector_paused()
 def load(root: Path, use_index: bool = True) -> Loaded:
     """Everything under a records folder, ordered by slot. A missing folder is an empty one."""
     root = root.resolve()
     files = {entry.path: _stamp(entry) for entry in record_files(root)}
     indexed = use_index and len(files) >= WORTHWHILE
     known = _read_index(root) if indexed else {}
-    fresh: dict[str, Cached] = {}
+    skip = len(str(root)) + 1
+    changed = [path for path, stamp in files.items() if (row := known.get(path[skip:])) is None or row[0] != stamp]
+    found = zip(changed, read_many(changed), strict=True)
+    fresh: dict[str, Cached] = {path[skip:]: (files[path], *read) for path, read in found}
     entries: list[Entry] = []
     problems: list[Problem] = []
-    skip = len(str(root)) + 1
-    for path, stamp in files.items():
-        row = known.get(path[skip:])
-        if row is None or row[0] != stamp:
-            row = fresh[path[skip:]] = _cached(stamp, Path(path))
-        summary = from_json(row[1])
+    for path in files:
+        name = path[skip:]
+        _, content, draws = fresh.get(name) or known[name]
+        summary = from_json(content)
         if "problem" in summary:
             problems.append(Problem(Path(path), summary["problem"]))
         else:
-            entries.append(_entry(path[skip:], summary, row[2]))
+            entries.append(_entry(name, summary, draws))
     gone = known.keys() - {path[skip:] for path in files}
     if indexed and (fresh or gone):
         _update_index(root, fresh, gone)
@@ -134,14 +137,6 @@ def _age(entry: Entry) -> tuple[bool, str, str]:
 def _stamp(entry: os.DirEntry[str]) -> str:
     status = entry.stat()
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
-
-
-def _cached(stamp: str, path: Path) -> Cached:
-    try:
-        summary, draws = summarised(path)
-    except RecordError as error:
-        summary, draws = {"problem": str(error)}, b""
-    return stamp, to_json(summary), draws
 
 
 def _entry(path: str, summary: Summary, draws: bytes) -> Entry:

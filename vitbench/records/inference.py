@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ LEVEL = 0.95
 ALPHA = 0.05
 MIN_GAP_POINTS = 2.0
 _BLOCK_BYTES = 32 << 20
-_RANK_BLOCK = 256
+_FLOAT32 = float(np.finfo(np.float32).eps)
 _MIN_DEFINED = 0.9  # share of resamples in which a measure must be defined for an interval to mean something
 
 
@@ -143,11 +142,19 @@ def percentile_interval(draws: npt.NDArray[np.floating], level: float = LEVEL) -
     finite = np.sort(draws[np.isfinite(draws)]).astype(np.float64)
     if len(finite) < max(2, _MIN_DEFINED * len(draws)):
         return None
-    at = np.array([(1 - level) / 2, (1 + level) / 2]) * (len(finite) - 1)
-    low = at.astype(np.int64)
-    high = np.minimum(low + 1, len(finite) - 1)
-    ends = finite[low] + (at - low) * (finite[high] - finite[low])
-    return float(ends[0]), float(ends[1])
+    return _interval(finite, level)
+
+
+def _interval(ordered: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval of sorted finite replicates, with linear interpolation."""
+    last = len(ordered) - 1
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        at = share * last
+        low = int(at)
+        start, stop = float(ordered[low]), float(ordered[min(low + 1, last)])
+        ends.append(start + (at - low) * (stop - start))
+    return ends[0], ends[1]
 
 
 def paired(a: Estimate, b: Estimate) -> tuple[Floats, Floats] | str:
@@ -172,11 +179,38 @@ def paired_difference(a: Estimate, b: Estimate) -> Difference:
     interval = percentile_interval(change)
     if interval is None:
         return Difference(delta, note="no interval: undefined in many resamples")
+    return _tested(a, b, interval, float(np.std(change[np.isfinite(change)], ddof=1)))
+
+
+def _tested(a: Estimate, b: Estimate, interval: tuple[float, float], sd: float) -> Difference:
+    """The difference with its p, given the interval and standard deviation of its replicates."""
+    delta = a.value - b.value
     # Stored draws are float32: differences below its resolution are rounding, not signal.
-    noise = float(np.finfo(np.float32).eps) * max(abs(a.value), abs(b.value))
-    p = two_sided_p(delta, float(np.std(change[np.isfinite(change)], ddof=1)), noise)
+    noise = _FLOAT32 * max(abs(a.value), abs(b.value))
     groups = min(a.groups or 1 << 30, b.groups or 1 << 30)
-    return Difference(delta, *interval, p=max(p, 2.0 ** (1 - min(groups, 1000))))
+    return Difference(delta, *interval, p=max(two_sided_p(delta, sd, noise), 2.0 ** (1 - min(groups, 1000))))
+
+
+def paired_differences(pairs: Sequence[tuple[Estimate, Estimate]]) -> list[Difference]:
+    """`paired_difference` of many pairs, by blocks: the same numbers, an order of magnitude sooner."""
+    out: list[Difference | None] = [None] * len(pairs)
+    by_length: dict[int, list[int]] = {}
+    for i, (a, b) in enumerate(pairs):
+        if a.draws is not None and b.draws is not None and a.key == b.key and len(a.draws) == len(b.draws):
+            by_length.setdefault(len(a.draws), []).append(i)
+    for length, members in by_length.items():
+        size = max(1, _BLOCK_BYTES // (8 * max(length, 1)))
+        for start in range(0, len(members), size):
+            block = members[start : start + size]
+            change = np.stack([d for i in block if (d := pairs[i][0].draws) is not None]).astype(np.float64)
+            change -= np.stack([d for i in block if (d := pairs[i][1].draws) is not None])
+            whole = np.isfinite(change).all(axis=1) if length > 1 else np.zeros(len(block), np.bool_)
+            spread = np.std(change[whole], axis=1, ddof=1)
+            ordered = np.sort(change[whole], axis=1)
+            kept = [block[i] for i in np.flatnonzero(whole)]
+            for i, draws, sd in zip(kept, ordered, spread, strict=True):
+                out[i] = _tested(*pairs[i], _interval(draws), float(sd))
+    return [paired_difference(*pair) if d is None else d for pair, d in zip(pairs, out, strict=True)]
 
 
 def two_sided_p(delta: float, sd: float, noise: float = 0.0) -> float:
@@ -197,54 +231,6 @@ def benjamini_hochberg(p: Sequence[float]) -> Floats:
     out = np.empty(n)
     out[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
     return out
-
-
-def shared_ranks(estimates: Sequence[Estimate], higher_is_better: bool = True) -> list[tuple[int, int]]:
-    """Best and worst rank of each that the data do not exclude: a 95 % interval, by paired tests against all others.
-
-    Each row's tests are Bonferroni-corrected among themselves (marginal rank sets, Mogstad et al. 2024, Review of
-    Economic Studies). Estimates that were not resampled alike are taken as independent, ones without draws as exact.
-    """
-    n = len(estimates)
-    if n < 2:
-        return [(1, 1)] * n
-    values = np.array([e.value for e in estimates]) * (1 if higher_is_better else -1)
-    z = NormalDist().inv_cdf(1 - ALPHA / (2 * (n - 1)))
-    centred, variance, batch = _centred(estimates)
-    ranks: list[tuple[int, int]] = []
-    for start in range(0, n, _RANK_BLOCK):  # by blocks of rows: thousands of rows squared would not fit
-        block = slice(start, start + _RANK_BLOCK)
-        spread = variance[block, None] + variance[None, :]
-        for members, x in centred:
-            mine = np.flatnonzero(batch[block] == batch[members[0]])
-            spread[np.ix_(mine, members)] -= 2 * (x[np.searchsorted(members, mine + start)] @ x.T)
-        gap = values[block, None] - values[None, :]
-        told_apart = gap**2 > z**2 * np.clip(spread, 0, None)
-        better = (told_apart & (gap > 0)).sum(1)
-        worse = (told_apart & (gap < 0)).sum(1)
-        ranks += [(int(w) + 1, n - int(b)) for w, b in zip(worse, better, strict=True)]
-    return ranks
-
-
-def _centred(estimates: Sequence[Estimate]) -> tuple[list[tuple[npt.NDArray[np.int64], Floats]], Floats, Floats]:
-    """Batches resampled alike, and per estimate its variance and the number of its batch (-1: no replicates).
-
-    A batch is its members and their centred replicates (m, d), scaled so that x @ x.T is their covariance.
-    """
-    variance, batch = np.zeros(len(estimates)), np.full(len(estimates), -1.0)
-    grouped: dict[tuple[str, int], list[int]] = {}
-    for i, e in enumerate(estimates):
-        if e.draws is not None:
-            grouped.setdefault((e.key or f"alone-{i}", len(e.draws)), []).append(i)
-    out = []
-    for number, ((_, length), members) in enumerate(grouped.items()):
-        x = np.stack([d for i in members if (d := estimates[i].draws) is not None]).astype(np.float64)
-        x -= np.nanmean(x, 1, keepdims=True)
-        x = np.nan_to_num(x, copy=False) / math.sqrt(max(length - 1, 1))
-        variance[members] = (x * x).sum(1)
-        batch[members] = number
-        out.append((np.array(members), x))
-    return out, variance, batch
 
 
 def recovery(

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vitbench.identity import Slot
+from vitbench.records.collector import collector_paused
 from vitbench.records.index import Entry, Loaded
 from vitbench.records.inference import (
     ALPHA,
@@ -18,9 +20,10 @@ from vitbench.records.inference import (
     Difference,
     Recovery,
     benjamini_hochberg,
+    paired_differences,
     recovery,
-    shared_ranks,
 )
+from vitbench.records.ranks import shared_ranks
 from vitbench.reports.cells import (
     Cell,
     Section,
@@ -36,6 +39,8 @@ from vitbench.reports.cells import (
 from vitbench.reports.published import Key, Reference
 
 SECTIONS: tuple[Section, ...] = ("model", "defect", "control")
+CellKey = tuple[str, str]
+"""Backbone and repair: a row within a table."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ class Leaderboard:
     last_utc: str = ""
 
 
+@collector_paused()
 def build(
     loaded: Loaded,
     baseline: str = "none",
@@ -173,9 +179,40 @@ def _table(
     first = entries[0]
     up = first.higher_is_better
     by_key = {(c.backbone, c.repair): c for c in cells(entries, missing)}
-    rows = [_row(cell, by_key, baseline, first.unit, up) for cell in by_key.values()]
-    rows = _ordered(_marked(_ranked(rows, by_key, up), up), baseline, up)
-    return Table(task, dataset, variant, first.metric, first.unit, up, is_averaged(task), tuple(rows))
+    changes = _changes(by_key, baseline)
+    sections = {backbone: section_of(backbone) for backbone in {key[0] for key in by_key}}
+    marks, ranks = _marks(changes, up), _ranks(by_key, sections, up)
+    controls = {repair: is_control_repair(repair) for repair in {key[1] for key in by_key}}
+    rows = []
+    for key, cell in by_key.items():
+        q, mark = marks.get(key, (None, ""))
+        section = sections[cell.backbone]
+        rows.append(
+            Row(
+                section=section,
+                backbone=cell.backbone,
+                repair=cell.repair,
+                control=section == "control" or controls[cell.repair],
+                **_measured(cell),
+                **_against_clean(cell, by_key, baseline, first.unit, up, section),
+                difference=changes.get(key),
+                p_adjusted=q,
+                mark=mark,
+                rank=ranks.get(key),
+            )
+        )
+    ordered = _ordered(rows, baseline, up)
+    return Table(task, dataset, variant, first.metric, first.unit, up, is_averaged(task), tuple(ordered))
+
+
+def _changes(by_key: Mapping[CellKey, Cell], baseline: str) -> dict[CellKey, Difference]:
+    """The paired difference of every repaired cell to the baseline on its backbone."""
+    pairs = {}
+    for key, cell in by_key.items():
+        plain = by_key.get((cell.backbone, baseline))
+        if plain is not None and plain is not cell and (pair := common(cell, plain)) is not None:
+            pairs[key] = (pair[0], pair[1])
+    return dict(zip(pairs, paired_differences(list(pairs.values())), strict=True))
 
 
 def _with_published(table: Table, published: Mapping[Key, tuple[Reference, ...]]) -> Table:
@@ -189,33 +226,36 @@ def _with_published(table: Table, published: Mapping[Key, tuple[Reference, ...]]
     return replace(table, rows=tuple(replace(r, published=known(r)) if known(r) else r for r in table.rows))
 
 
-def _row(cell: Cell, by_key: dict[tuple[str, str], Cell], baseline: str, unit: str, up: bool) -> Row:
-    section = section_of(cell.backbone)
-    estimate, interval = cell.estimate, cell.interval
-    plain = by_key.get((cell.backbone, baseline))
+def _measured(cell: Cell) -> dict[str, Any]:
+    """What a row says of its own cell."""
+    estimate, interval, entries = cell.estimate, cell.interval, cell.measured
+    return {
+        "value": estimate.value if estimate else None,
+        "ci_low": interval[0] if interval else None,
+        "ci_high": interval[1] if interval else None,
+        "groups": max((e.n for e in entries), default=0),
+        "seeds": len(cell.seeds),
+        "incomplete": cell.missing > 0,
+        "note": next((e.note for e in entries if e.note), ""),
+        "forwards_per_image": _mean([e.forwards_per_image for e in entries]),
+        "fit_seconds": _mean([e.fit_seconds for e in entries]),
+        "extra_parameters": _mean([e.extra_parameters for e in entries]),
+        "peak_memory_bytes": max((e.peak_memory_bytes for e in entries if e.peak_memory_bytes), default=None),
+        "flags": tuple(sorted({flag for e in entries for flag in e.flags})),
+    }
+
+
+def _against_clean(
+    cell: Cell, by_key: Mapping[CellKey, Cell], baseline: str, unit: str, up: bool, section: Section
+) -> dict[str, Any]:
+    """What a planted defect costs its backbone, and what a repair wins back of it."""
     clean = by_key.get((base_of(cell.backbone), baseline)) if section == "defect" else None
-    own = cell.repair == baseline
-    return Row(
-        section=section,
-        backbone=cell.backbone,
-        repair=cell.repair,
-        control=section == "control" or is_control_repair(cell.repair),
-        value=estimate.value if estimate else None,
-        ci_low=interval[0] if interval else None,
-        ci_high=interval[1] if interval else None,
-        groups=max((e.n for e in cell.measured), default=0),
-        seeds=len(cell.seeds),
-        incomplete=cell.missing > 0,
-        note=next((e.note for e in cell.measured if e.note), ""),
-        difference=difference(cell, plain) if plain and not own else None,
-        damage=difference(clean, cell) if clean and own else None,
-        recovery=_recovery(cell, plain, clean, unit, up) if plain and clean and not own else None,
-        forwards_per_image=_mean([e.forwards_per_image for e in cell.measured]),
-        fit_seconds=_mean([e.fit_seconds for e in cell.measured]),
-        extra_parameters=_mean([e.extra_parameters for e in cell.measured]),
-        peak_memory_bytes=max((e.peak_memory_bytes for e in cell.measured if e.peak_memory_bytes), default=None),
-        flags=tuple(sorted({flag for e in cell.measured for flag in e.flags})),
-    )
+    if clean is None:
+        return {}
+    if cell.repair == baseline:
+        return {"damage": difference(clean, cell)}
+    plain = by_key.get((cell.backbone, baseline))
+    return {"recovery": _recovery(cell, plain, clean, unit, up) if plain else None}
 
 
 def _recovery(repaired: Cell, defective: Cell, clean: Cell, unit: str, up: bool) -> Recovery | None:
@@ -233,26 +273,22 @@ def min_gap(unit: str, clean: float) -> float:
     return MIN_GAP_POINTS / 100 * (1.0 if unit == "fraction" else abs(clean))
 
 
-def _ranked(rows: list[Row], by_key: dict[tuple[str, str], Cell], up: bool) -> list[Row]:
+def _ranks(by_key: Mapping[CellKey, Cell], sections: Mapping[str, Section], up: bool) -> dict[CellKey, tuple[int, int]]:
     """Ranks among models and controls; planted defects do not compete."""
-    contenders = [(i, row) for i, row in enumerate(rows) if row.section != "defect"]
-    estimates = {i: e for i, row in contenders if (e := by_key[row.backbone, row.repair].estimate) is not None}
+    contenders = {key: cell for key, cell in by_key.items() if sections[key[0]] != "defect"}
+    estimates = {key: e for key, cell in contenders.items() if (e := cell.estimate) is not None}
     if any(e.draws is None for e in estimates.values()):
-        return rows  # without resamples, nothing says which ranks are shared
-    ranks = dict(zip(estimates, shared_ranks(list(estimates.values()), up), strict=True))
-    return [replace(row, rank=ranks.get(i)) for i, row in enumerate(rows)]
+        return {}  # without resamples, nothing says which ranks are shared
+    return dict(zip(estimates, shared_ranks(list(estimates.values()), up), strict=True))
 
 
-def _marked(rows: list[Row], up: bool) -> list[Row]:
+def _marks(changes: Mapping[CellKey, Difference], up: bool) -> dict[CellKey, tuple[float, str]]:
     """Adjusted p over all differences of the table, and ▲ better, ▼ worse, · not told apart."""
-    tested = [i for i, row in enumerate(rows) if row.difference is not None and row.difference.p is not None]
-    adjusted = benjamini_hochberg([d.p for i in tested if (d := rows[i].difference) and d.p is not None])
-    out = list(rows)
-    for i, p in zip(tested, adjusted, strict=True):
-        change = rows[i].difference
-        better = change is not None and (change.delta > 0) == up
-        mark = ("▲" if better else "▼") if p < ALPHA else "·"
-        out[i] = replace(rows[i], p_adjusted=float(p), mark=mark)
+    tested = {key: (change, change.p) for key, change in changes.items() if change.p is not None}
+    adjusted = benjamini_hochberg([p for _, p in tested.values()])
+    out = {}
+    for (key, (change, _)), q in zip(tested.items(), adjusted, strict=True):
+        out[key] = float(q), ("▲" if (change.delta > 0) == up else "▼") if q < ALPHA else "·"
     return out
 
 
