@@ -22,7 +22,7 @@ from vitbench.repairs.base import State
 from vitbench.repairs.compose import build_repair
 from vitbench.repairs.defect_walk import Found, Rule, least_flags, survey, walk
 from vitbench.repairs.edit_contract import ImageContext, images
-from vitbench.repairs.singular_values import tunable
+from vitbench.repairs.singular_values import tunable, with_weights
 from vitbench.tokens.types import TokenRequest
 
 
@@ -163,6 +163,20 @@ def test_it_trains_through_the_edits_of_the_view_and_keeps_them(below: str) -> N
     assert isinstance(repaired, ViT)
     assert repaired.edits == backbone.edits
     assert repaired.card == backbone.card
+
+
+def test_planted_tokens_stay_those_of_the_defective_backbone() -> None:
+    backbone = plant_all(_loud(), "outliers")
+    assert isinstance(backbone, ViT)
+    weights = {"blocks.0.mlp.fc2.weight": torch.zeros(32, 64)}  # what reaches the planted block is another thing
+    repaired = with_weights(backbone, weights)
+    pictures, request, keys = images(3, 4), TokenRequest(("flags", "patch")), list("abcd")
+    expected = backbone.tokens(pictures, request, keys)
+    assert bool(expected["flags"].any())
+    for view in (repaired, repaired.edited(), with_weights(repaired, weights)):
+        found = view.tokens(pictures, request, keys)
+        assert torch.equal(found["flags"], expected["flags"])
+        assert not torch.equal(found["patch"], expected["patch"])
 
 
 def test_the_state_of_a_half_precision_backbone_is_kept_in_float32() -> None:

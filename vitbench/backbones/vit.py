@@ -46,6 +46,8 @@ class ViT(Backbone):
         self.card = card
         self.digest = digest
         self.edits = tuple(edits)
+        # The view before its weights were repaired: where a defect was planted is read off it, for a repair may undo the trigger.
+        self.flagged_by: ViT | None = None
         self.prefix = int(module.num_prefix_tokens)  # type: ignore[arg-type]
         self.blocks: list[nn.Module] = list(module.blocks)  # type: ignore[arg-type]
         self.depth = len(self.blocks)
@@ -55,9 +57,11 @@ class ViT(Backbone):
 
     def edited(self, *edits: Edit, card: BackboneCard | None = None, digest: str | None = None) -> ViT:
         """A new view on the same module with further edits, applied after those it has."""
-        return type(self)(
+        view = type(self)(
             self.module, card or self.card, self.digest if digest is None else digest, (*self.edits, *edits)
         )
+        view.flagged_by = self.flagged_by
+        return view
 
     def _forward(
         self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry
@@ -75,6 +79,8 @@ class ViT(Backbone):
         for edit in self.edits:
             final = edit.output(final, context)
         fields = {name: value for name, f in wanted.items() if (value := taken.value(f, final)) is not None}
+        if self.flagged_by is not None and "flags" in request.fields:
+            context.fields.update(self.flagged_by._forward(pixels, TokenRequest(("flags",)), keys, geometry))
         return {**context.fields, **fields}
 
     def _check_size(self, pixels: Tensor) -> None:

@@ -48,7 +48,7 @@ class SinderTuningParams:
     least: int = 0
     kernel: Literal[3, 5] = 3
     layers: int = 10
-    lr: float = 0.005
+    lr: float = 0.001
     momentum: float = 0.9
     batch: int = 1
     steps: int = 30_000

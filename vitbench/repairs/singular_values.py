@@ -57,8 +57,12 @@ def tunable(view: ViT) -> Tunable:
 
 
 def with_weights(view: ViT, weights: Mapping[str, Tensor]) -> ViT:
-    """The view, edits included, on a copy of its module with some weights (out in) replaced; dtype and device stay."""
+    """The view, edits included, on a copy of its module with some weights (out in) replaced; dtype and device stay.
+
+    Planted tokens stay those of the given view.
+    """
     copied = on_copy(view, copy.deepcopy(view.module))
+    copied.flagged_by = (view.flagged_by or view) if view.edits else None
     with torch.no_grad():
         for name, weight in weights.items():
             copied.module.get_parameter(name).copy_(weight)
