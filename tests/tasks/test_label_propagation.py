@@ -55,7 +55,7 @@ def slow(query: np.ndarray, sources: np.ndarray, labels: np.ndarray, rule: Rule)
                 for yy in range(h):
                     for xx in range(w):
                         far = max(abs(y - yy), abs(x - xx)) if rule.window == "square" else math.hypot(y - yy, x - xx)
-                        if far <= rule.radius:
+                        if far <= rule.radius or not rule.radius:
                             found.append((float(query[y, x] @ sources[s, yy, xx]), s, yy, xx))
             found.sort(key=lambda f: -f[0])
             last = found[min(rule.top_k, len(found)) - 1][0]

@@ -21,6 +21,7 @@ _SELECTION = {
     "heldout": "hyper-parameters are chosen on a slice of train",
     "oracle": "hyper-parameters are chosen on the test split, as in the source: an upper bound",
 }
+_GROUPS = {"video": "videos", "correspondence": "source images, or videos"}
 
 
 def page_name(card: TaskCard, protocol: Protocol) -> str:
@@ -63,7 +64,7 @@ def _measures(card: TaskCard) -> list[tuple[str, str, str, str]]:
             f"**{m.name}**" if m.name == card.headline else m.name,
             m.unit or "-",
             "higher" if m.higher_is_better else "lower",
-            f"none: {m.no_bootstrap}" if m.no_bootstrap else "bootstrap over images",
+            f"none: {m.no_bootstrap}" if m.no_bootstrap else f"bootstrap over {_GROUPS.get(card.family, 'images')}",
         )
         for m in measures(card.metric)
     ]

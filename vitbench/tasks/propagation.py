@@ -7,7 +7,7 @@ nested loops. Here a tile of tokens meets only the frames' tokens within its rea
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,10 @@ ROUNDING = 1e-9  # a position on the border of two pixels belongs to the second
 
 @dataclass(frozen=True)
 class Rule:
-    """Which tokens a token takes its labels from, and with which weights. radius in patches; ties: keep all equal to the k-th."""
+    """Which tokens a token takes its labels from, and with which weights.
+
+    radius: in patches, 0 for the whole frame. ties: keep all that are equal to the k-th.
+    """
 
     context: int = 7
     radius: int = 12
@@ -36,6 +39,8 @@ class Rule:
 def propagate(query: Tensor, sources: Tensor, labels: Tensor, rule: Rule) -> Tensor:
     """Unit tokens h w c of a frame and s h w c of earlier ones with soft labels s h w m -> soft labels h w m."""
     h, w, _ = query.shape
+    if not rule.radius:
+        rule = replace(rule, radius=h + w, window="square")
     out = query.new_empty(h, w, labels.shape[-1])
     for top in range(0, h, TILE):
         for left in range(0, w, TILE):

@@ -16,7 +16,7 @@ class PropagationSettings(TaskSettings):
     view: str = "davis"
     image_px: int = 480
     context: int = setting(7, "frames just before the current one whose labels it takes, beside those of the first")
-    radius: int = setting(12, "patches around a token's own place among which it looks in each of those frames")
+    radius: int = setting(12, "patches around a token's own place among which it looks in each of those frames; 0: all")
     window: Literal["square", "circle"] = setting("square", "shape of that neighbourhood")
     top_k: int = setting(5, "most similar tokens, over all those frames, whose labels are averaged")
     temperature: float = setting(0.1, "they weigh exp(cosine / T)")
