@@ -18,7 +18,7 @@ from vitbench.engine.options import RunOptions
 from vitbench.inspection.fits import MemoryFitContext, TrainTokens
 from vitbench.inspection.inspect import Settings, inspect
 from vitbench.inspection.looks import Inspection, norm_numbers, similarity
-from vitbench.inspection.segment import Labelled, segmented, segmenter
+from vitbench.inspection.quick import Targets, classes_of, depth_of, quick_heads
 from vitbench.repairs.synthetic_vit import PATCH_PX, synthetic_vit
 from vitbench.tasks.lost import lost_boxes
 from vitbench.tokens.types import TokenRequest
@@ -35,7 +35,7 @@ def seen() -> Inspection:
         ("odd", rng.integers(0, 255, (53, 35, 3), np.uint8)),
     ]
     bench = Workbench(RunOptions(device="cpu"), {"tiny": synthetic_vit()})
-    return inspect(bench, "tiny", REPAIRS, images, Settings(fit_images=FIT_IMAGES, segment=True))
+    return inspect(bench, "tiny", REPAIRS, images, Settings(fit_images=FIT_IMAGES, predict=True))
 
 
 def row(repair: str):
@@ -123,26 +123,31 @@ def test_similarity_is_a_cosine() -> None:
     assert values[0, 0] == pytest.approx(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)), abs=1e-5)
 
 
-def test_the_quick_segmentation_has_one_class_a_cell() -> None:
+def test_the_quick_heads_give_one_class_and_one_depth_a_cell() -> None:
     assert len(seen().classes) == 10
     for look in row("center").looks:
         assert look.classes is not None
         assert look.classes.shape == look.grid_hw
         assert look.classes.max() < 10
+        assert look.depth_m is not None
+        assert look.depth_m.shape == look.grid_hw
+        assert look.depth_m.min() > 0
 
 
-def test_the_quick_segmentation_learns_what_a_linear_head_can() -> None:
+def test_the_quick_heads_learn_what_linear_heads_can() -> None:
     card = BackboneCard("colour", None, "control", "control", 8, 0, 0, 192, 0, mean=(0.5,) * 3, std=(0.5,) * 3)
     model = PatchColour(card, WeightsState("ready", "none", "x"))
     rng = np.random.default_rng(1)
     dark = rng.random((8, 4, 4)) < 0.5
     cells = np.where(dark, 40, 200).repeat(8, 1).repeat(8, 2)
     images = [np.stack([c + rng.integers(-9, 9, c.shape)] * 3, -1).astype(np.uint8) for c in cells]
-    labelled = Labelled([np.where(c < 100, 1, 0) for c in cells], ("bright", "dark"), 255)
+    labels, depths = [np.where(c < 100, 1, 0) for c in cells], [np.where(c < 100, 2.0, 5.0) for c in cells]
+    targets = Targets({"segmentation": labels, "depth": depths}, ("bright", "dark"))
     train = TrainTokens(model, images, View("whole"))
-    head = segmenter(MemoryFitContext(train, "patch", (), ()), labelled)
+    heads = quick_heads(MemoryFitContext(train, "patch", (), ()), targets)
     tokens = model.tokens(images[:1], TokenRequest(("patch",)), ["x"])
-    assert np.array_equal(segmented(head, tokens, "patch"), dark[0].astype(np.uint8))
+    assert np.array_equal(classes_of(heads["segmentation"], tokens, "patch"), dark[0].astype(np.uint8))
+    assert np.allclose(depth_of(heads["depth"], tokens, "patch"), np.where(dark[0], 2, 5), rtol=0.1)
 
 
 def test_tokens_of_a_field_are_extracted_once() -> None:

@@ -27,6 +27,7 @@ def inspection(name: str = "lab_ssl", repair: str = "center") -> Inspection:
             box=(1.0, 0.0, 3.0, 2.0),
             seed=(1, 2),
             classes=rng.integers(0, 2, (h, w)).astype(np.uint8),
+            depth_m=rng.random((h, w)).astype(np.float32) + 1,
         )
 
     def looks(registers: int = 0) -> tuple[Look, ...]:

@@ -80,7 +80,7 @@ def _galleries(
 
     options = o.run_options(None, None, data_root, weights, plugin, device=device, offline=True)
     pictures = gather(split_list(images), GALLERY_IMAGES)
-    settings = Settings(segment=True, say=lambda text: print(f"gallery: {text}", file=sys.stderr))
+    settings = Settings(predict=True, say=lambda text: print(f"gallery: {text}", file=sys.stderr))
     made: list[Gallery] = []
     notes: list[str] = []
     for backbone, repairs in repaired_backbones(board):

@@ -21,7 +21,7 @@ from vitbench.heads.ridge import LinearHead
 from vitbench.inspection.fits import MemoryFitContext, TrainTokens, as_float
 from vitbench.inspection.looks import Floats, Inspection, Look, Picture, Row
 from vitbench.inspection.pictures import fitted
-from vitbench.inspection.segment import Labelled, segmented, segmenter
+from vitbench.inspection.quick import KINDS, Targets, classes_of, depth_of, quick_heads
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.compose import build_repair
 from vitbench.tasks.lost import lost_boxes
@@ -40,14 +40,14 @@ Maps = list[tuple[Repair[Any], Mapping[str, State]]]
 class Settings:
     """longest_px: of an image, 0 for 32 patches. fit_images of the train split of `fit_on`, for repairs that are fitted.
 
-    segment: also fit a quick head on their labels, and show what it predicts.
+    predict: also fit quick heads on their labels and depths, and show what they predict.
     """
 
     longest_px: int = 0
     fit_images: int = 32
     fit_on: str = "scenes"
     dtype: str = "float32"
-    segment: bool = False
+    predict: bool = False
     say: Say = field(default=lambda _text: None)
 
 
@@ -87,21 +87,19 @@ class _Train:
         size = min(FIT_PATCHES * patch_px, FIT_PX)
         self.view = View("resize", size).snapped(patch_px)
         self._images: list[Bytes] | None = None
-        self._labelled: Labelled | None = None
+        self._targets = Targets({})
         self._recent: list[TrainTokens] = []
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self._labelled.classes if self._labelled else ()
+        return self._targets.classes if "segmentation" in self._targets.maps else ()
 
-    def head(self, model: Backbone, maps: Maps, needs: Sequence[str]) -> LinearHead | None:
-        """A quick segmentation head for patch tokens that went through the maps; None unless it is wanted and can be."""
-        if not self._settings.segment:
-            return None
+    def heads(self, model: Backbone, maps: Maps, needs: Sequence[str]) -> dict[str, LinearHead]:
+        """Quick heads for patch tokens that went through the maps; none unless wanted and there are targets."""
+        if not self._settings.predict:
+            return {}
         tokens = self.tokens(model)
-        if self._labelled is None:
-            return None
-        return segmenter(MemoryFitContext(tokens, "patch", needs, maps), self._labelled)
+        return quick_heads(MemoryFitContext(tokens, "patch", needs, maps), self._targets)
 
     @property
     def told(self) -> str:
@@ -115,12 +113,11 @@ class _Train:
             s = self._settings
             s.say(f"fitting on {s.fit_images} images of {s.fit_on}")
             card = describe_dataset(s.fit_on, self._root)
-            targets = ("segmentation",) if s.segment and "segmentation" in card.targets else ()
+            targets = tuple(t for t in KINDS if s.predict and t in card.targets)
             samples = list(load(s.fit_on, "train", targets=targets, limit=s.fit_images, root=self._root))
             self._images = [sample["image"] for sample in samples]
-            if targets:
-                maps = [sample["segmentation"] for sample in samples]
-                self._labelled = Labelled(maps, card.classes, card.ignore_index)
+            maps = {t: [sample[t] for sample in samples] for t in targets}
+            self._targets = Targets(maps, card.classes, card.ignore_index)
         for known in self._recent:
             if known.backbone is backbone:
                 return known
@@ -142,14 +139,14 @@ def _row(bench: Workbench, backbone: str, repair: str, pictures: Sequence[Pictur
     steps = [step for step in chain if not step.card.edits and not step.card.swaps and step.card.family != "none"]
     needs = tuple(n for step in steps for n in step.card.needs)
     maps = _fitted(model, steps, (*MAPPED, lost), train)
-    head = train.head(model, maps, needs)
+    heads = train.heads(model, maps, needs)
     request = TokenRequest(tuple(dict.fromkeys((*fields, *needs))), WHOLE)
     looks = []
     for i, picture in enumerate(pictures):
         tokens = as_float(model.tokens([picture.pixels], request, [f"{i}-{picture.name}"]))
         for mapped, states in maps:
             tokens = mapped.map(tokens, states)
-        looks.append(_look(tokens, lost, head))
+        looks.append(_look(tokens, lost, heads))
     changed = tuple(f for f in (*MAPPED, lost, "norms") if any(s.acts_on(f) for s in chain if s.card.family != "none"))
     own = swapped or any(step.card.edits for step in chain) or not steps
     return Row(repair, tuple(looks), changed, own, swapped)
@@ -195,7 +192,7 @@ def _fitted(model: Backbone, steps: Sequence[RepairStep], fields: Sequence[str],
     return maps
 
 
-def _look(tokens: Tokens, lost: str, head: LinearHead | None) -> Look:
+def _look(tokens: Tokens, lost: str, heads: Mapping[str, LinearHead]) -> Look:
     found = lost_boxes(tokens[lost])
     _, w = tokens.geometry.grid_hw
     x0, y0, x1, y1 = (float(v) for v in found.boxes[0])
@@ -209,7 +206,8 @@ def _look(tokens: Tokens, lost: str, head: LinearHead | None) -> Look:
         register_attention=_array(tokens["register_attention"][0]) if "register_attention" in tokens else None,
         box=(x0, y0, x1, y1),
         seed=(row, col),
-        classes=None if head is None else segmented(head, tokens, "patch"),
+        classes=classes_of(heads["segmentation"], tokens, "patch") if "segmentation" in heads else None,
+        depth_m=depth_of(heads["depth"], tokens, "patch") if "depth" in heads else None,
     )
 
 

@@ -31,7 +31,7 @@ class Look:
 
     patch: h w c, what tasks read. norms: l h w after every block. size: h w, norm of the last block's tokens as the repair
     leaves them. attention: heads h w and registers h w, None where the backbone has none. box: x0 y0 x1 y1 in cells.
-    classes: h w, the class that a quick head gives each cell.
+    classes, depth_m: h w, what quick heads give each cell.
     """
 
     patch: Floats
@@ -42,6 +42,7 @@ class Look:
     box: tuple[float, float, float, float]
     seed: tuple[int, int]
     classes: npt.NDArray[np.uint8] | None = None
+    depth_m: Floats | None = None
 
     @property
     def grid_hw(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ TITLES = {
     "cls": "CLS attention",
     "registers": "registers' attention",
     "segmentation": "segmentation",
+    "depth": "depth",
     "similar x": "like LOST's seed",
     "similar +": "like the centre",
 }
@@ -80,6 +81,9 @@ def _panels(picture: Picture, row: Row, i: int, rgb: Bytes) -> tuple[Panel, ...]
         found.append(Panel("registers", mosaic(look.register_attention, top), f"max {top:.1%}"))
     if look.classes is not None:
         found.append(Panel("segmentation", palette()[look.classes % len(palette())]))
+    if look.depth_m is not None:
+        low, high = float(look.depth_m.min()), float(look.depth_m.max())
+        found.append(Panel("depth", heat(look.depth_m, low, high, "cividis"), f"{low:.2g} to {high:.2g} m"))
     h, w = look.grid_hw
     found.append(_similar(look, look.seed, "x"))
     found.append(_similar(look, (h // 2, w // 2), "+"))
