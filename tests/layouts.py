@@ -241,6 +241,26 @@ def nyu(root: Path) -> Miniature:
     return mini
 
 
+def nyu_parquet(root: Path) -> Miniature:
+    """The labelled images as the hub has them."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    mini, place = Miniature(), root / "hub/jagennath-hari--nyuv2/data"
+    place.mkdir(parents=True)
+    features = datasets.Features({"id": datasets.Value("string"), "rgb": datasets.Image(), "depth": datasets.Image()})
+    for split, count in (("train", 5), ("val", 4), ("test", 2)):
+        stem = f"{split}-00000-of-00001"
+        found = [mini.next(f"{stem}/{i:07d}", split) for i in range(count)]
+        columns = {
+            "id": [str(i) for i in range(count)],
+            "rgb": [Image.fromarray(s.image) for s in found],
+            "depth": [Image.fromarray(np.round(s.depth * 1000).astype(np.uint16)) for s in found],
+        }
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(place / f"{stem}.parquet")
+    return mini
+
+
 KITTI_HW = (376, 1242)
 
 
@@ -450,6 +470,7 @@ WRITERS: dict[str, Writer] = {
     "dut_omron": lambda root: saliency(root, "DUT-OMRON"),
     "imagenet_segmentation": lambda root: saliency(root, "imagenet_segmentation"),
     "nyu_depth_v2": nyu,
+    "nyu_labelled": nyu_parquet,
     "kitti_eigen": kitti,
     "sun_rgbd": sun_rgbd,
     "navi": navi,
@@ -481,7 +502,8 @@ def install(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Miniature
     mini = {**WRITERS, **LISTED}[name](root)
     card = DATASETS.get(name)
     splits = {split: mini.splits.get(split, 0) for split in card.splits}
-    monkeypatch.setitem(DATASETS._cards, name, replace(card, splits=splits))
+    options = {key: value for key, value in card.options.items() if key != "pairs"}
+    monkeypatch.setitem(DATASETS._cards, name, replace(card, splits=splits, options=options))
     return mini
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from tests import layouts
 from tests.data.conftest import Install
+from vitbench.catalogue import DATASETS
 from vitbench.data.load import describe_split, load
 from vitbench.errors import DataError, UnavailableError, UsageError
 
@@ -35,6 +37,13 @@ def test_a_half_unpacked_archive_is_told_by_its_count(install: Install, tmp_path
     image = first(tmp_path / ADE / "images/validation")
     image.unlink()
     assert "3 of 4 images" in message("ade20k", tmp_path)
+
+
+def test_half_of_the_pairs_is_told(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("spair71k")
+    card = replace(DATASETS.get("spair71k"), options={"pairs": {"test": 12_234}})
+    monkeypatch.setitem(DATASETS._cards, "spair71k", card)
+    assert "holds 4 of 12,234 pairs" in message("spair71k", tmp_path, ("keypoints",))
 
 
 def test_a_missing_folder_is_named(install: Install, tmp_path: Path) -> None:

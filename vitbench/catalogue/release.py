@@ -60,7 +60,7 @@ class Release:
         return f"{self.obtain}{size}; it must become DATA_ROOT/{self.folder}{self._or_hub()} {root}"
 
     def _or_hub(self) -> str:
-        if self.hub is None:
+        if self.hub is None or self.hub.folder == self.folder:
             return ""
         return f"; or `hf download {self.hub.id} --repo-type dataset --local-dir DATA_ROOT/{self.hub.folder}`"
 

@@ -14,9 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.release import Parquet
-from vitbench.data.images import Bytes, read_image
+from vitbench.data.images import Bytes, Floats, read_image, read_values
 from vitbench.data.layout import Layout, Rows
 from vitbench.data.tree import Tree
 from vitbench.data.voc import indices
@@ -112,4 +114,10 @@ def read_encoded_mask(path: Path, fragment: str, card: DatasetCard) -> Bytes:
     return indices(Path(f"{path}#{fragment}"), _content(path, fragment))
 
 
-LAYOUT = Layout(index, {"segmentation": read_encoded_mask}, image=read_encoded)
+def read_encoded_depth(path: Path, fragment: str, card: DatasetCard) -> Floats:
+    """float32 h w, metres, of an encoded 16-bit image; 0 where there is no measurement."""
+    values = read_values(Path(f"{path}#{fragment}"), _content(path, fragment))
+    return np.asarray(values / np.float32(card.options["per_metre"]), np.float32)
+
+
+LAYOUT = Layout(index, {"segmentation": read_encoded_mask, "depth": read_encoded_depth}, image=read_encoded)

@@ -94,9 +94,9 @@ def read_depth(path: Path) -> Floats:
     return read_values(path).astype(np.float32) / MILLIMETRES
 
 
-def read_values(path: Path) -> npt.NDArray[np.int64]:
-    """int64 h w: the values of a 16-bit grey image, as they are."""
-    with opened(path) as image:
+def read_values(path: Path, content: IO[bytes] | None = None) -> npt.NDArray[np.int64]:
+    """int64 h w: the values of a 16-bit grey image (content: what `path` only names), as they are."""
+    with opened(path, content) as image:
         if not image.mode.startswith("I"):
             raise DataError(
                 f"depth {path} is a {image.mode} image", "save depth as 16-bit grey PNG in millimetres, or as .npy"

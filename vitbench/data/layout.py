@@ -251,22 +251,23 @@ def _selected(
     lacking = [t for t in targets if t not in table.column_names]
     if lacking:
         raise UnavailableError(f"{card.name}: split {split!r} has no {', '.join(lacking)}", "choose another split")
-    keep = np.ones(len(table), bool)
+    rows = list(range(len(table)))
     for target in targets:
-        keep &= ~np.asarray(table[target].is_null())
-    rows = np.flatnonzero(keep).tolist()
+        if table[target].null_count:  # by way of Python: NumPy's would import pandas, and planning stays light
+            there = table[target].is_valid().to_pylist()
+            rows = [row for row in rows if there[row]]
     if not rows:
         raise UnavailableError(
             f"{card.name}: no image of split {split!r} has {' and '.join(targets)}", "see `data verify`"
         )
     if limit is None:
-        return [int(r) for r in rows]
+        return rows
     if "frames" in targets:  # a video with holes in it is no video
         videos = [frame["video"] for frame in table["frames"].take(rows).to_pylist()]
-        return [int(rows[i]) for i in whole_videos(videos, limit, seed)]
+        return [rows[i] for i in whole_videos(videos, limit, seed)]
     keys = table["key"].take(rows).to_pylist()
     groups = table["label"].take(rows).to_pylist() if "label" in table.column_names else None
-    return [int(rows[i]) for i in chosen(keys, groups, limit, seed)]
+    return [rows[i] for i in chosen(keys, groups, limit, seed)]
 
 
 def decode(

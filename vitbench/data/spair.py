@@ -34,6 +34,11 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
         source, target = (f"{match[4]}/{match[i]}" for i in (2, 3))
         pairs.setdefault(source, []).append(_pair(tree.json(f"{folder}/{file}"), file, target))
         pairs.setdefault(target, [])
+    expected, found = card.options.get("pairs", {}).get(split, 0), sum(map(len, pairs.values()))
+    if expected and found != expected:
+        raise UnavailableError(
+            f"{card.name}: {tree.root / folder} holds {found:,} of {expected:,} pairs", "the archive is half unpacked"
+        )
     names = class_names(card.label_file)
     rows = Rows(names)
     for key in sorted(pairs):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from vitbench.catalogue.cards import DatasetCard, Source
-from vitbench.catalogue.release import Release
+from vitbench.catalogue.release import Parquet, Release
 
 _TOOLBOX = "github.com/zhyever/Monocular-Depth-Estimation-Toolbox"
+_NYU_PARQUET = Parquet(
+    "jagennath-hari/nyuv2", {"train": "train", "val": "val", "test": "test"}, {"image": "rgb", "depth": "depth"}
+)
 
 NYU_DEPTH_V2 = DatasetCard(
     name="nyu_depth_v2",
@@ -19,9 +22,24 @@ NYU_DEPTH_V2 = DatasetCard(
         "nyu",
         f"the BTS copy (rgb_*.jpg, sync_depth_*.png) with nyu_train.txt and nyu_test.txt of {_TOOLBOX}",
         hub_note="sayakpaul/nyu_depth_v2 and 0jl/NYUv2 are scripts, which do not load any more; the parquet "
-        "jagennath-hari/nyuv2 is another split",
+        "jagennath-hari/nyuv2 is another split: `nyu_labelled`",
     ),
     options={"lists": {"train": "nyu_train.txt", "test": "nyu_test.txt"}, "per_metre": 1000},
+)
+NYU_LABELLED = DatasetCard(
+    name="nyu_labelled",
+    entry="vitbench.data.hub_parquet:LAYOUT",
+    summary="NYU Depth v2, the 1,449 labelled images as parquet: not the split of `nyu_depth_v2`, never to be compared with it",
+    splits={"train": 1014, "val": 290, "test": 145},
+    targets=("depth",),
+    source=Source("Silberman et al.", 2012, url="https://huggingface.co/datasets/jagennath-hari/nyuv2"),
+    release=Release(
+        _NYU_PARQUET.folder,
+        f"`hf download {_NYU_PARQUET.id} --repo-type dataset --local-dir DATA_ROOT/{_NYU_PARQUET.folder}`, no registration",
+        size="1.3 GB",
+        hub=_NYU_PARQUET,
+    ),
+    options={"per_metre": 1000},
 )
 KITTI_EIGEN = DatasetCard(
     name="kitti_eigen",
@@ -71,4 +89,4 @@ NAVI = DatasetCard(
     ),
 )
 
-DEPTH_SETS: tuple[DatasetCard, ...] = (NYU_DEPTH_V2, KITTI_EIGEN, SUN_RGBD, NAVI)
+DEPTH_SETS: tuple[DatasetCard, ...] = (NYU_DEPTH_V2, NYU_LABELLED, KITTI_EIGEN, SUN_RGBD, NAVI)

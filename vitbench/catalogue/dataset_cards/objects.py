@@ -89,6 +89,7 @@ SPAIR71K = DatasetCard(
     roles={"val": "test", "validation": "val"},
     targets=("keypoints", "label"),
     label_file="spair",
+    options={"pairs": {"train": 53340, "val": 5384, "test": 12234}},
     source=Source("Min et al.", 2019, "1908.10543", "http://cvlab.postech.ac.kr/research/SPair-71k/"),
     release=Release(
         "SPair-71k",
