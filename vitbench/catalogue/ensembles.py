@@ -56,8 +56,8 @@ class PhRegParams:
     """
 
     registers: int = 16
-    images: int = 200
-    epochs: int = 3
+    images: int = 64
+    epochs: int = 4
     batch: int = 8
     lr: float = 5e-4
     lr_end: float = 5e-5
