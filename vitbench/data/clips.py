@@ -23,6 +23,7 @@ VERSION = 1  # of the pictures and targets: any change of either is a new versio
 FRAMES = 10
 SPLITS = {"train": (3, 200), "val": (4, 400)}  # name: (seed, frames)
 POINTS = 8  # followed on each object, at most
+LATER = (3, 6, 9)  # frames in which points of the first are looked for; nearer ones are all but the same
 
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
@@ -64,7 +65,7 @@ def frame(split: str, seed: int, clip: int, number: int, size: int) -> Sample:
     scene, name = scenes[number], _name(split, clip)
     known = [int(n) for n in scenes[0].box_instances]
     pairs = [] if number else [
-        pair for t in range(1, FRAMES) for n in known if (pair := _pair(name, layouts, scenes, surfaces, n, t)) is not None
+        pair for t in LATER for n in known if (pair := _pair(name, layouts, scenes, surfaces, n, t)) is not None
     ]  # fmt: skip
     return {
         "image": scene.image,
