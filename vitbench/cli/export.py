@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +14,7 @@ from vitbench.errors import NothingSelectedError, RecordError, UsageError
 if TYPE_CHECKING:
     from vitbench.records.schema import Record
 
+_SHOWN_PROBLEMS = 5
 Format = Literal["parquet", "csv", "eval-ever"]
 Relationship = Literal["first_party", "third_party", "collaborative", "other"]
 
@@ -66,6 +68,10 @@ def _current(folder: Path | None, axes: tuple[str | None, ...]) -> list[Record]:
 
     root = records_root(Path(folder or o.config().get("records", "runs")))
     loaded, wanted = o.loaded_or_refused(load(root), root), o.axis_filter(*axes)
+    for problem in loaded.problems[:_SHOWN_PROBLEMS]:
+        print(f"warning: {problem.message}", file=sys.stderr)
+    if len(loaded.problems) > _SHOWN_PROBLEMS:
+        print(f"warning: {len(loaded.problems)} files in all are no records", file=sys.stderr)
     found = [
         read(root / e.path)
         for e in loaded.entries
