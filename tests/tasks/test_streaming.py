@@ -18,7 +18,7 @@ from vitbench.metrics.depth import garg_crop, image_metrics
 from vitbench.tasks import live as live_module
 from vitbench.tasks.binned_depth import bin_depths, sig_loss
 from vitbench.tasks.live import centred, training_batches
-from vitbench.tasks.slide_segmentation import ChosenHead, pixel_loss, recipes, starts, stretched_classes
+from vitbench.tasks.slide_segmentation import ChosenHead, recipes, starts, stretched_classes
 
 from .live import LiveScenes, live_scenes
 from .streams import context, light
@@ -109,15 +109,6 @@ def test_an_empty_train_split_and_bad_settings_are_said() -> None:
 
 
 # -- segmentation -----------------------------------------------------------------------------------------------------
-
-
-def test_void_pixels_add_nothing_and_still_count_in_the_mean() -> None:
-    g = torch.Generator().manual_seed(0)
-    logits, labels = torch.randn(2, 3, 4, 4, generator=g), torch.randint(0, 3, (2, 9, 9), generator=g)
-    labels[:, :3] = 255
-    up = F.interpolate(logits, (9, 9), mode="bilinear", align_corners=False).log_softmax(1)
-    total = sum(-float(up[b, labels[b, r, c], r, c]) for b in range(2) for r in range(3, 9) for c in range(9))
-    assert float(pixel_loss(logits, labels, 255)) == pytest.approx(total / (2 * 9 * 9), rel=1e-5)
 
 
 def test_windows_cover_the_image_and_the_last_is_shifted_inside() -> None:

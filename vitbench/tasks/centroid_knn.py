@@ -43,14 +43,15 @@ class Centroids:
         return Centroids(tokens, classes, 0.5 * (tokens * tokens).sum(1), n_classes)
 
     def vote(self, similarities: Tensor, k: int) -> Tensor:
-        """similarities m pixels -> votes of the k nearest, pixels classes."""
-        nearest = similarities.topk(min(k, len(similarities)), dim=0).indices
-        votes = torch.zeros(self.n_classes, similarities.shape[1], device=similarities.device)
-        return votes.scatter_add_(0, self.classes[nearest], torch.ones_like(nearest, dtype=votes.dtype)).T
+        """similarities pixels m -> votes of the k nearest, pixels classes."""
+        nearest = similarities.topk(min(k, similarities.shape[1]), dim=1, sorted=False).indices
+        votes = torch.zeros(len(similarities), self.n_classes, device=similarities.device)
+        return votes.scatter_add_(1, self.classes[nearest], torch.ones_like(nearest, dtype=votes.dtype))
 
     def pixels(self, similarities: Tensor, k: int) -> Tensor:
         """similarities m rows cols -> classes rows cols."""
-        return self.vote(similarities.flatten(1), k).argmax(-1).reshape(similarities.shape[1:])
+        # Contiguous per pixel: along the other axis topk takes many times as long.
+        return self.vote(similarities.flatten(1).T.contiguous(), k).argmax(-1).reshape(similarities.shape[1:])
 
 
 class CentroidSegmentation(Task[CentroidKnnSettings]):
@@ -100,7 +101,7 @@ class CentroidSegmentation(Task[CentroidKnnSettings]):
                 label = np.asarray(batch.targets[i]["segmentation"])
                 sampler = LabelSampler(batch.tokens.geometry, i, (label.shape[0], label.shape[1]), x.device)
                 similarity = x[i] @ head.tokens.T - head.half_square
-                scores = head.vote(similarity.flatten(0, 1).T, self.settings.k).reshape(*similarity.shape[:2], -1)
+                scores = head.vote(similarity.flatten(0, 1), self.settings.k).reshape(*similarity.shape[:2], -1)
                 predicted = sampler.strips(similarity, lambda s: head.pixels(s, self.settings.k))
                 stats = image_stats(batch, i, predicted, label[sampler.rows, sampler.cols], scores, context)
                 units.add(key, stats)

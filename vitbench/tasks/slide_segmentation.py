@@ -24,6 +24,7 @@ from vitbench.data.augment import SegmentationAugment, fitted_hw, resized
 from vitbench.errors import DataError
 from vitbench.heads.bank import HeadBank, Recipe, Schedule
 from vitbench.heads.holdout import holdout_keys
+from vitbench.heads.pixel_loss import pixel_loss
 from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.segmentation import class_counts, class_iou
 from vitbench.records.rows import Rows
@@ -151,12 +152,6 @@ class SlideSegmentation(Task[StreamSegmentationSettings]):
     def flags(self, head: ChosenHead, rows: Rows) -> Mapping[str, Any]:
         chosen = {"learning_rate": head.recipe.learning_rate, "weight_decay": head.recipe.weight_decay}
         return chosen if head.miou else {}
-
-
-def pixel_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-    """Cross-entropy of upsampled logits (b k h w) summed over valid pixels, over all pixels of b H W."""
-    up = torch.nn.functional.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
-    return torch.nn.functional.cross_entropy(up, labels, ignore_index=ignore_index, reduction="sum") / labels.numel()
 
 
 def stretched_classes(logits: Tensor, hw: tuple[int, int]) -> npt.NDArray[np.int64]:
