@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from vitbench.engine.jobs import Workbench
 
 MEMO_BYTES = 192 << 20
+DECODERS, LOOKAHEAD = 8, 16  # threads that decode files, and samples they are ahead of the model
 NAMED = 20  # corrupt files that are listed one by one
 
 
@@ -34,7 +38,13 @@ class Samples:
 
     def __init__(self, ref: SplitRef, root: Any) -> None:
         self._dataset = load(
-            ref.dataset, ref.split, targets=ref.targets, limit=ref.limit, seed=ref.seed, root=root, least_px=ref.least_px
+            ref.dataset,
+            ref.split,
+            targets=ref.targets,
+            limit=ref.limit,
+            seed=ref.seed,
+            root=root,
+            least_px=ref.least_px,
         )
         self._skip_corrupt = ref.skip_corrupt
         keys = self._dataset.with_format(None)["key"] if len(self._dataset) else []
@@ -64,9 +74,9 @@ class Samples:
     def images(self) -> Iterator[tuple[str, Any]]:
         """Keys and images in order. Raises DataError naming all that cannot be read, or leaves them out if told to."""
         broken: list[str] = []
-        for key in self.keys:
+        for key, sample in self._ahead():
             try:
-                image = self.get(key)["image"]
+                image = sample()["image"]
             except DataError as error:
                 broken.append(error.message)
                 continue
@@ -78,6 +88,25 @@ class Samples:
                 f"{len(broken)} of {len(self.keys)} images cannot be used: {'; '.join(broken[:NAMED])}{more}",
                 "replace them, or leave them out with --skip-corrupt",
             )
+
+    def _ahead(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+        """Keys in order, each with what gives its sample; files are decoded by several threads, a few samples ahead."""
+        if (
+            "image" not in self._dataset.column_names
+        ):  # rendered: that is Python, where threads only wait for each other
+            yield from ((key, partial(self.get, key)) for key in self.keys)
+            return
+        pool = ThreadPoolExecutor(min(DECODERS, len(os.sched_getaffinity(0))))
+        waiting: deque[tuple[str, Future[dict[str, Any]]]] = deque()
+        try:
+            for key in self.keys:
+                waiting.append((key, pool.submit(self.get, key)))
+                if len(waiting) > LOOKAHEAD:
+                    name, future = waiting.popleft()
+                    yield name, future.result
+            yield from ((name, future.result) for name, future in waiting)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _nbytes(sample: Mapping[str, Any]) -> int:
