@@ -171,6 +171,13 @@ def test_a_drawing_shows_boxes_where_they_are(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["scenes", "clips"])
+def test_preview_of_what_is_rendered(name: str, run: Run, tmp_path: Path) -> None:
+    code, out, err = run("data", "preview", name, "--count", "1", "--out", "sheet.png")
+    assert code == 0, err
+    assert "boxes" in out
+
+
 def test_preview_of_a_folder(run: Run, tmp_path: Path) -> None:
     for i in range(2):
         layouts.jpeg(tmp_path / f"mine/val/images/{i}.jpg", layouts.scene(i).image)

@@ -92,7 +92,7 @@ def _boxes(sample: Mapping[str, Any], card: DatasetCard, sheet: Sheet) -> Image.
     scale = sheet.height_px / sample["image"].shape[0]
     pen = ImageDraw.Draw(image)
     colours = palette("voc")
-    kinds = sample.get("boxes_track") or sample.get("boxes_class") or sample.get("box_classes")
+    kinds = next((sample[n] for n in ("boxes_track", "boxes_class", "box_classes") if n in sample), None)
     for i, box in enumerate(np.asarray(sample["boxes"]) * scale):
         colour = MARK if kinds is None else _bright(colours[int(kinds[i]) + 1])
         x0, y0, x1, y1 = (float(v) for v in box)
