@@ -70,7 +70,7 @@ class Backbone(ABC):
     def differentiable(self, pixels: Tensor, geometry: Geometry, request: TokenRequest, keys: Sequence[str]) -> Tokens:
         """As `forward`, but autograd may follow it to whatever of the module asks for gradients."""
         pixels = pixels.to(self.device)
-        x = normalise(pixels, geometry, self.card.mean, self.card.std, self.dtype)
+        x = normalise(pixels, geometry, self.card.mean, request.view.std or self.card.std, self.dtype)
         fields = self._forward(x, request, keys, geometry)
         h, w = geometry.grid_hw
         if "pixels" in request.fields:

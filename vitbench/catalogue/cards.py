@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vitbench.catalogue.release import Release
@@ -135,6 +135,11 @@ class TaskSettings:
     view: str = "resize"
     image_px: int = 224
 
+    @property
+    def std(self) -> tuple[float, float, float] | None:
+        """What pixels are divided by where a published evaluation mistyped it; none: the backbone's own."""
+        return None
+
 
 @dataclass(frozen=True)
 class TaskCard:
@@ -170,7 +175,8 @@ class TaskCard:
         )
 
     def view(self, settings: TaskSettings) -> View:
-        return View.parse(settings.view, settings.image_px)
+        view = View.parse(settings.view, settings.image_px)
+        return replace(view, std=settings.std) if settings.std else view
 
 
 @dataclass(frozen=True)

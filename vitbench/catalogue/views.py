@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vitbench.errors import UsageError
@@ -26,10 +26,13 @@ class View:
     davis   as short, the longer side to a multiple of 64 where the patch divides it (DINO's video evaluation)
     long    longer side to size_px, shorter side in proportion, both rounded down to a multiple of the patch
     square  white added at bottom and right to make a square, that to size_px x size_px (probe3d's keypoints)
+
+    std: what pixels are divided by instead of the backbone's own, where a published evaluation mistyped it.
     """
 
     kind: ViewKind
     size_px: int = 0
+    std: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.kind != "whole" and self.size_px <= 0:
@@ -45,15 +48,15 @@ class View:
         """The view with its size rounded down to a multiple of the patch (hummingbird: 512 for patch 16, 504 for 14)."""
         if self.kind == "whole":
             return self
-        return View(self.kind, max(self.size_px // patch_px, 1) * patch_px)
+        return replace(self, size_px=max(self.size_px // patch_px, 1) * patch_px)
 
     def simplest(self, image_hw: tuple[int, int] | None, patch_px: int) -> View:
         """`whole` where this view leaves images of that fixed size as they are, so that such passes are shared."""
         snapped = self.snapped(patch_px)
         if snapped.kind in ONE_SIDE and image_hw and self.sized_hw(image_hw, patch_px) == image_hw:
-            return View("whole")
+            return View("whole", std=self.std)
         if snapped.kind in ("resize", "square") and image_hw == (snapped.size_px, snapped.size_px):
-            return View("whole")
+            return View("whole", std=self.std)
         return snapped
 
     def sized_hw(self, image_hw: tuple[int, int], patch_px: int) -> tuple[int, int]:
@@ -76,4 +79,5 @@ class View:
         return self.size_px * 2 // 3
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "whole" else f"{self.kind}{self.size_px}"
+        std = "~std" + ",".join(map(str, self.std)) if self.std else ""
+        return (self.kind if self.kind == "whole" else f"{self.kind}{self.size_px}") + std

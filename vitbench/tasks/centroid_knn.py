@@ -50,7 +50,6 @@ class Centroids:
 
     def pixels(self, similarities: Tensor, k: int) -> Tensor:
         """similarities m rows cols -> classes rows cols."""
-        # Contiguous per pixel: along the other axis topk takes many times as long.
         return self.vote(similarities.flatten(1).T.contiguous(), k).argmax(-1).reshape(similarities.shape[1:])
 
 

@@ -28,9 +28,13 @@ class HummingbirdSettings(TaskSettings):
     memory_size: int = setting(102_400, "tokens in memory, the same number per train image; 0 keeps all")
     compat: bool = setting(
         False,
-        "reproduce the reference: void counts as class 0 in memory, predictions are Hungarian-matched to the labels, "
-        "classes absent from the labels enter the mean with IoU 0",
+        "reproduce the reference: blue is divided by 0.255 instead of 0.225, void counts as class 0 in memory, predictions "
+        "are Hungarian-matched to the labels, classes absent from the labels enter the mean with IoU 0",
     )
+
+    @property
+    def std(self) -> tuple[float, float, float] | None:
+        return (0.229, 0.224, 0.255) if self.compat else None
 
 
 LINEAR_SEGMENTATION = TaskCard(
@@ -85,7 +89,8 @@ KNN_SEGMENTATION = TaskCard(
             "view, argmax, scored at the size of the view. Bounded memories prefer patches of classes rare in their image.",
             source=Source("Balazevic et al.", 2023, "2306.01667", "https://github.com/vpariza/open-hummingbird-eval"),
             differs="One un-augmented pass over train instead of two augmented ones; the backbone's own mean and std instead "
-            "of the reference's mistyped std; float32; exact search. Void pixels are left out of memory unless `compat`. "
+            "of the reference's mistyped std (unless `compat`); float32; exact search. Void pixels are left out of memory "
+            "unless `compat`. "
             "At least one token per train image is kept, whatever the memory size.",
         ),
         CAPI_KNN_PROTOCOL,
