@@ -153,8 +153,9 @@ def test_galleries_are_of_the_backbones_with_the_most_repairs(board: Leaderboard
 
 
 def test_recovery_stands_beside_what_the_repair_does_to_the_clean_backbone(board: Leaderboard) -> None:
-    found = recovery_plots(board)
+    found, left = recovery_plots(board)
     assert found
+    assert left == 0
     for plot in found:
         table = board.tables[plot.table]
         assert plot.columns[0].title == "clean lab_ssl"
@@ -171,6 +172,14 @@ def test_recovery_stands_beside_what_the_repair_does_to_the_clean_backbone(board
                 assert dot.clipped == (value != back.value)
                 low = back.ci_low
                 assert (dot.kind == "better") == (low is not None and low > 0)
+
+
+def test_recoveries_beyond_what_a_page_can_hold_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitbench.reports.page_plots.MOST_DOTS", 6)
+    board = build(synthetic(5, 3))
+    found, left = recovery_plots(board)
+    assert (len(found), left) == (1, 2)
+    assert "2 more tables are left out" in page(board, EMPTY)
 
 
 def test_cost_plots_are_of_models_alone_and_name_what_can_be_read(board: Leaderboard) -> None:

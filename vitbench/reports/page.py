@@ -24,6 +24,7 @@ def page(board: Leaderboard, found: Details, galleries: Sequence[Gallery] = (), 
     shown, left_out = lines(board)
     heat_tables, heat_maps, heat_left = heats(board)
     numbers = [Numbers(t) for t in board.tables]
+    recoveries, recovery_left = recovery_plots(board)
     return render(
         "page.html",
         title=title,
@@ -43,7 +44,8 @@ def page(board: Leaderboard, found: Details, galleries: Sequence[Gallery] = (), 
         heat_tables=heat_tables,
         heats=heat_maps,
         heat_left=heat_left,
-        recoveries=recovery_plots(board),
+        recoveries=recoveries,
+        recovery_left=recovery_left,
         costs=cost_plots(board),
         glances=glances(board),
         details=found,

@@ -217,7 +217,8 @@ def distinct(found: Sequence[Line]) -> Mapping[str, list[str]]:
 def repaired_backbones(board: Leaderboard) -> list[tuple[str, list[str]]]:
     """Backbones with their repairs in the order in which galleries are worth drawing.
 
-    The model and the defect with the most repairs first, then what else was repaired; controls come last.
+    The model and the defect with the most repairs (of equals the one that does most harm) first, then what else was
+    repaired; controls come last.
     """
     repairs: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for table in board.tables:
@@ -228,8 +229,21 @@ def repaired_backbones(board: Leaderboard) -> list[tuple[str, list[str]]]:
     most: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     for (section, backbone), found in repairs.items():
         most[section].append((backbone, sorted(found)))
+    harm = _harm(board)
     for members in most.values():
-        members.sort(key=lambda item: -len(item[1]))
+        members.sort(key=lambda item: (-len(item[1]), -harm.get(item[0], 0.0)))
     heads = [most[section][0] for section in ("model", "defect") if most[section]]
     rest = [item for section in SECTION_TITLES for item in most[section] if item not in heads]
     return [*heads, *rest]
+
+
+def _harm(board: Leaderboard) -> dict[str, float]:
+    """The largest damage that each planted defect does, relative to the clean backbone's value."""
+    harm: dict[str, float] = defaultdict(float)
+    for table in board.tables:
+        for row in table.rows if table.averaged else ():
+            if row.damage is not None and row.value is not None:
+                cost = row.damage.delta if table.higher_is_better else -row.damage.delta
+                clean = abs(row.value + row.damage.delta)
+                harm[row.backbone] = max(harm[row.backbone], cost / max(clean, 1e-12))
+    return harm

@@ -12,6 +12,7 @@ from vitbench.reports.plots import BOTTOM, LEFT, RIGHT, TOP, Axis, Tick
 
 NAME_PX, COLUMN_PX, ROW_PX, HEAD_PX = 190, 132, 17, 48
 SHOWN = (-1.0, 1.5)  # share of the damage; beyond it dots stand at the edge, and the text tells
+MOST_DOTS, MOST_POINTS = 12_000, 300
 NAMED_POINTS, NAME_WIDTH, NAME_HEIGHT = 5, 130, 13
 
 
@@ -50,19 +51,24 @@ class RecoveryPlot:
     texts: tuple[tuple[str, ...], ...]
 
 
-def recovery_plots(board: Leaderboard) -> list[RecoveryPlot]:
-    """Per table in which a defect does damage. Beside the defects stands what each repair does to the clean backbone."""
-    out = []
+def recovery_plots(board: Leaderboard) -> tuple[list[RecoveryPlot], int]:
+    """Per table and backbone whose defects do damage, and how many had to be left out.
+
+    Beside the defects stands what each repair does to the clean backbone.
+    """
+    out: list[RecoveryPlot] = []
+    left, room = 0, MOST_DOTS
     for i, table in enumerate(board.tables):
         rows = {(r.backbone, r.repair): r for r in table.rows}
         damaged = [r for r in table.rows if r.section == "defect" and r.recovery and r.recovery.value is not None]
         for base in dict.fromkeys(base_of(r.backbone) for r in damaged):
-            out.append(
-                _recovery_plot(
-                    i, table, board.baseline, base, [r for r in damaged if base_of(r.backbone) == base], rows
-                )
-            )
-    return out
+            members = [r for r in damaged if base_of(r.backbone) == base]
+            room -= len(members)
+            if room < 0 and out:
+                left += 1
+                continue
+            out.append(_recovery_plot(i, table, board.baseline, base, members, rows))
+    return out, left
 
 
 def _recovery_plot(
@@ -184,7 +190,7 @@ def _scatter(i: int, table: Table, rows: Sequence[Row]) -> Scatter:
     ]
     y_axis = Axis([*ends, 0.0], BOTTOM, TOP)
     order = sorted(range(len(rows)), key=lambda k: -_size(rows[k]))
-    points = [_point(rows[k], max(costs[k], floor), x_axis, y_axis, number) for k in order]
+    points = [_point(rows[k], max(costs[k], floor), x_axis, y_axis, number) for k in order[:MOST_POINTS]]
     x_ticks = (Tick(x_axis(floor), "none"), *(t for t in x_axis.ticks() if t.at > x_axis(floor) + 24))
     note = f"{table.metric}, {'higher' if table.higher_is_better else 'lower'} is better"
     return Scatter(i, note, tuple(_named(points)), x_ticks, y_axis.ticks(), y_axis(0))
