@@ -34,6 +34,8 @@ def record(folder: Path) -> dict[str, Any]:
         ("correspondence[image_px=64]", "spair71k"),
         ("label_propagation[image_px=64]", "davis2017"),
         ("saliency", "ecssd"),
+        ("retrieval[image_px=64]", "roxford5k"),
+        ("instance_retrieval[image_px=64]", "bdd100k_tracking"),
     ],
 )
 def test_a_task_of_every_kind_of_target_runs(
