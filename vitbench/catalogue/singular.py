@@ -98,7 +98,7 @@ SINDER = RepairCard(
     differs="published for DINOv2 ViT-g/14 at 518 px, on 30,504 ImageNet images; here any ViT, registers and GELU too, on "
     "the data set's own train images in the task's view; directions are exact instead of sampled; the history is no longer "
     "than the train split. Tokens are judged against all train tokens, in blocks whose direction some come near: the "
-    "published rule (rule=published) finds 46 % of the clean lab_ssl's images defective and 24 % of its planted outliers. "
+    "published rule (rule=published,least=3) finds 46 % of the clean lab_ssl's images defective and 24 % of its planted outliers. "
     "lr=0.001, chosen on train scenes: the published 0.005 (lr=0.005) moves small ViTs too far in their first few steps. "
     "Measured on planted outliers (k-NN segmentation, val, one seed; recovered of accuracy on the planted tokens and of "
     "mIoU): lab_ssl 98 % and 73 % (lr=0.005: 96 % and 59 %), DeiT-Tiny on photographs 81 % and 78 % (lr=0.005: 54 % and "
