@@ -167,3 +167,7 @@ def test_tokens_of_a_field_are_extracted_once() -> None:
     [both] = train.batches(("patch", "key"))
     assert Counting.calls == 2
     assert {"patch", "key"} <= both.fields.keys()
+    swept = TrainTokens(model, [np.zeros((16, 16, 3), np.uint8)], View("whole"), ("key", "norms"))
+    list(swept.batches(("patch",)))
+    list(swept.batches(("key", "norms", "patch")))
+    assert Counting.calls == 3

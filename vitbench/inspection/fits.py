@@ -17,16 +17,20 @@ BATCH = 8
 
 
 class TrainTokens:
-    """Tokens of train images by field, extracted once each and kept as the backbone gave them."""
+    """Tokens of train images by field, extracted once each and kept as the backbone gave them.
 
-    def __init__(self, backbone: Backbone, images: Sequence[Bytes], view: View) -> None:
-        self.backbone, self.images, self.view = backbone, images, view
+    The fields in `together` come with the first that is asked for: they cost one sweep, not one each.
+    """
+
+    def __init__(self, backbone: Backbone, images: Sequence[Bytes], view: View, together: Sequence[str] = ()) -> None:
+        self.backbone, self.images, self.view, self._together = backbone, images, view, tuple(together)
         self._kept: list[Tokens] = []
 
     def batches(self, fields: Sequence[str]) -> Iterator[Tokens]:
         """Batches with (at least) these fields, float32."""
-        missing = tuple(f for f in dict.fromkeys(fields) if not self._kept or f not in self._kept[0])
-        if missing:
+        kept = self._kept[0].fields if self._kept else {}
+        if any(f not in kept for f in fields):
+            missing = tuple(f for f in dict.fromkeys((*fields, *self._together)) if f not in kept)
             fresh = list(self._extracted(missing))
             old: Sequence[Tokens | None] = self._kept or [None] * len(fresh)
             self._kept = [_joined(a, b) for a, b in zip(old, fresh, strict=True)]

@@ -121,8 +121,9 @@ class _Train:
         for known in self._recent:
             if known.backbone is backbone:
                 return known
+        together = (*MAPPED, backbone.card.lost_feature, "norms")
         # The tokens of two forwards are kept: repairs of one backbone share them, and memory stays small.
-        self._recent = [*self._recent[-1:], TrainTokens(backbone, self._images, self.view)]
+        self._recent = [*self._recent[-1:], TrainTokens(backbone, self._images, self.view, together)]
         return self._recent[-1]
 
 
