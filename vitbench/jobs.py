@@ -139,9 +139,13 @@ class Plan:
         return [c for c in self.cells if c.status in statuses]
 
     @property
+    def streamed(self) -> int:
+        """Images that streaming cells take through a backbone themselves (test windows beyond one per image not counted)."""
+        return sum(c.streamed * c.forwards_per_image for c in self.cells if c.status == "todo")
+
+    @property
     def forwards(self) -> int:
-        streamed = sum(c.streamed * c.forwards_per_image for c in self.cells if c.status == "todo")
-        return streamed + sum(p.split.images * p.forwards_per_image for p in self.passes)
+        return self.streamed + sum(p.split.images * p.forwards_per_image for p in self.passes)
 
     @property
     def bytes(self) -> int:

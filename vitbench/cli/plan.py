@@ -45,7 +45,10 @@ def plan(
         )
     images = {(p.backbone, p.edit, p.split.dataset, p.split.split): p.split.images for p in made.passes}
     if made.passes:
-        print(f"forwards per image: {made.forwards / sum(images.values()):.2f} (per backbone and split)")
+        stored = made.forwards - made.streamed
+        print(f"forwards per image: {stored / sum(images.values()):.2f} (per backbone and split)")
+    if made.streamed:
+        print(f"streamed: {made.streamed} forwards on images augmented anew, which are not stored")
     refused = Counter(missing(c) for c in made.with_status("unavailable", "not_applicable"))
     for line, count in sorted(refused.items()):
         print(f"  {line}" + (f" ({count} cells)" if count > 1 else ""))
