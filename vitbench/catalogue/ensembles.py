@@ -88,7 +88,8 @@ TTA_SHIFT = RepairCard(
     differs=(
         "the teacher of PH-Reg as a repair of its own, published for CLIP and DINOv2; one set of offsets for all images of a "
         "size, chosen farthest apart with the unshifted view as the first; on grids that are not square each axis has its own "
-        "largest shift; CLS, registers, norms and attention are those of the unshifted view"
+        "largest shift; CLS, registers, norms and attention are those of the unshifted view. Measured on lab_ssl, 80 val scenes, "
+        "one seed: it adds 1.8 points of k-NN mIoU to the clean backbone and recovers 115 % of grid[site=late]"
     ),
     cost="no fit; as many forwards as views",
     forwards=lambda params: int(params.views),
@@ -129,7 +130,9 @@ PH_REG = RepairCard(
         "published for CLIP (with other last blocks for teacher and student) and DINOv2, trained for 100 epochs of Flickr30k; "
         "here any ViT with its own last block, for a few epochs on the data set's train split, in its own view; one set of "
         "the teacher's offsets for all images; registers are appended, after a pre-norm where there is one; the rate falls "
-        "every step instead of every epoch"
+        "every step instead of every epoch. Measured on lab_ssl, 50 held-out train scenes, one seed: it recovers 19 % of "
+        "grid[site=late] in k-NN mIoU and costs the clean backbone 0.4 points: far from its teacher (115 %), after 32 steps and without a position "
+        "embedding to learn with"
     ),
     cost="fit: `views` forwards of each image, then forward and backward in every epoch; a pass of its own, 16 more tokens",
 )
