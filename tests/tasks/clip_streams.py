@@ -31,6 +31,8 @@ def stream_for(
         return scenes_stream(images, split, seed, noise=noise, batch_size=batch_size)
     if "relevance" in card.targets:
         return landmarks_stream(images, split, seed, noise, batch_size)
+    if "pose" in card.targets:
+        return views_stream(max(images // 4, 2), 4, split, seed, noise, batch_size)
     return clips_stream(max(images // 4, 2), 5, split, seed, noise, batch_size)
 
 
@@ -85,6 +87,51 @@ def _frame(
     }
     fields = {"patch": tokens, "patch_raw": 2 * tokens, "cls": tokens.mean((0, 1))}
     return f"{name}/{t:02d}", fields, target
+
+
+def views_stream(
+    objects: int, views: int, split: str, seed: int, noise: float = 0.3, batch_size: int = 8
+) -> MemoryStream:
+    """A square plate of 60 cm seen by cameras turned about its upright; tokens know the point of the plate they show."""
+    samples = [_plate(split, seed, o, v, noise) for o in range(objects) for v in range(views)]
+    batches = []
+    for start in range(0, len(samples), batch_size):
+        part = samples[start : start + batch_size]
+        fields = {"patch": torch.from_numpy(np.stack([x for _, x, _ in part]))}
+        made = batch(fields, [t for _, _, t in part], PATCH)
+        tokens = Tokens(made.tokens.fields, made.tokens.geometry, tuple(k for k, _, _ in part))
+        batches.append(Batch(tokens, made.targets))
+    return MemoryStream(batches, split)
+
+
+def _plate(split: str, seed: int, thing: int, view: int, noise: float) -> tuple[str, Any, dict[str, Any]]:
+    rng = np.random.default_rng([seed, thing, view])
+    angle, away, focal = float(rng.uniform(-0.6, 0.6)), 1.0, 60.0
+    normal = np.array([np.sin(angle), 0.0, np.cos(angle)])  # of the plate z = 0, in the camera's frame
+    pixels = np.mgrid[0:SIDE, 0:SIDE].transpose(1, 2, 0)[..., ::-1] + 0.5
+    rays = np.concatenate([(pixels - SIDE / 2) / focal, np.ones((SIDE, SIDE, 1))], -1)
+    depth = normal[2] * away / (rays @ normal)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    points = (rays * depth[..., None] - [0, 0, away]) @ turn
+    seen = np.abs(points[..., :2]).max(-1) < 0.3
+    projection = np.random.default_rng([9, thing]).normal(size=(9, 24))
+    waves = np.concatenate(
+        [np.sin(k * points[..., :2]) for k in (3, 7)] + [np.cos(k * points[..., :2]) for k in (3, 7)], -1
+    )
+    known = np.concatenate([np.where(seen[..., None], waves, 0), ~seen[..., None]], -1)
+    cells = known.reshape(SIDE // PATCH, PATCH, SIDE // PATCH, PATCH, 9).mean((1, 3)) @ projection
+    tokens = cells + noise * rng.normal(size=cells.shape)
+    target = {
+        "image_hw": (SIDE, SIDE),
+        "depth": np.where(seen, depth, 0).astype(np.float32),
+        "pose": {
+            "quaternion": [np.cos(angle / 2), 0, np.sin(angle / 2), 0],
+            "translation_m": [0, 0, away],
+            "focal_px": focal,
+        },
+        "pose_hw": [SIDE, SIDE],
+    }
+    return f"thing{thing}/{split}/{view:03d}", tokens.astype(np.float32), target
 
 
 def landmarks_stream(images: int, split: str, seed: int, noise: float = 0.3, batch_size: int = 8) -> MemoryStream:

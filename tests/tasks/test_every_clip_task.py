@@ -36,7 +36,7 @@ def test_rows_have_finite_statistics_and_groups_are_videos_or_images(name, proto
     train, val = streams(name)
     rows, values, _ = run(name, protocol, train, val)
     assert len(set(rows.unit_id)) == len(rows) > 0
-    known = {*val.keys, *(key.rpartition("/")[0] for key in val.keys)}
+    known = {*val.keys, *(key.rpartition("/")[0] for key in val.keys), *(key.partition("/")[0] for key in val.keys)}
     assert set(rows.group_id) <= known
     assert all(np.isfinite(s).all() for s in rows.stats.values())
     assert np.isfinite(values[TASKS.get(name).headline])

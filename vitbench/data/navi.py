@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.data.images import Floats, read_depth
 from vitbench.data.layout import Layout, Rows
@@ -52,4 +54,27 @@ def _read(path: Path, fragment: str, card: DatasetCard) -> Floats:
     return read_depth(path)
 
 
-LAYOUT = Layout(index, {"depth": _read})
+def crop_to_object(sample: dict[str, Any], card: DatasetCard) -> dict[str, Any]:
+    """Image and depth cut to the square around the object, for tasks that read depth and pose together.
+
+    `pose` then says where the cut is: crop = x0, y0 and the width and height of the image before it, in pixels.
+    """
+    if "pose" not in sample or "depth" not in sample or not (sample["depth"] > 0).any():
+        return sample
+    h, w = sample["image"].shape[:2]
+    dh, dw = sample["depth"].shape
+    rows, cols = (np.flatnonzero((sample["depth"] > 0).any(a)) for a in (1, 0))
+    y0, y1, x0, x1 = rows[0] * h / dh, (rows[-1] + 1) * h / dh, cols[0] * w / dw, (cols[-1] + 1) * w / dw
+    half = max(y1 - y0, x1 - x0) / 2
+    top, bottom = max(round((y0 + y1) / 2 - half), 0), min(round((y0 + y1) / 2 + half), h)
+    left, right = max(round((x0 + x1) / 2 - half), 0), min(round((x0 + x1) / 2 + half), w)
+    depth = sample["depth"][_scaled(top, dh, h) : _scaled(bottom, dh, h), _scaled(left, dw, w) : _scaled(right, dw, w)]
+    pose = {**sample["pose"], "crop": [float(left), float(top), float(w), float(h)]}
+    return {**sample, "image": sample["image"][top:bottom, left:right], "depth": depth, "pose": pose}
+
+
+def _scaled(position: int, to: int, of: int) -> int:
+    return round(position * to / of)
+
+
+LAYOUT = Layout(index, {"depth": _read}, finish=crop_to_object)

@@ -82,6 +82,7 @@ NAVI = DatasetCard(
     entry="vitbench.data.navi:LAYOUT",
     summary="NAVI: 36 objects from all sides, with depth and camera poses",
     splits={"train": 0, "val": 0, "wild": 0},
+    roles={"val:pose": "wild"},
     targets=("depth", "pose"),
     source=Source("Jampani et al.", 2023, "2306.09109", "https://github.com/google/navi"),
     release=Release(

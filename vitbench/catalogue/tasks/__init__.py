@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.tasks.classification import KNN_CLASSIFICATION, LINEAR_CLASSIFICATION
 from vitbench.catalogue.tasks.clusters import CLUSTER_SEGMENTATION
-from vitbench.catalogue.tasks.correspondence import CORRESPONDENCE
+from vitbench.catalogue.tasks.correspondence import CORRESPONDENCE, VIEW_CORRESPONDENCE
 from vitbench.catalogue.tasks.depth import DEPTH
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
@@ -22,6 +22,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     SALIENCY,
     LABEL_PROPAGATION,
     CORRESPONDENCE,
+    VIEW_CORRESPONDENCE,
     INSTANCE_RETRIEVAL,
     RETRIEVAL,
     KNN_CLASSIFICATION,

@@ -100,3 +100,67 @@ CORRESPONDENCE = TaskCard(
         ),
     ),
 )
+
+
+@dataclass(frozen=True)
+class ViewSettings(TaskSettings):
+    """Settings of `view_correspondence@probe3d`."""
+
+    image_px: int = 512
+    every: int = setting(4, "every so manieth image is compared with one other of its object")
+    most_degrees: float = setting(120.0, "largest rotation between the two cameras")
+    draw: int = setting(8, "with the image's key it decides which other image that is")
+    every_px: int = setting(4, "distance of the pixels of the view that are matched")
+    matches: int = setting(1000, "surest matches of a pair that are scored")
+    ratio_test: bool = setting(
+        True, "a match is as sure as the nearest is nearer than the second nearest; else as its cosine is large"
+    )
+
+
+@dataclass(frozen=True)
+class DinoV3ViewSettings(ViewSettings):
+    """Settings of `view_correspondence@dinov3`."""
+
+    ratio_test: bool = setting(
+        False, "a match is as sure as the nearest is nearer than the second nearest; else as its cosine is large"
+    )
+
+
+_VIEWS = (
+    "Pairs are drawn by image keys instead of a generator with seed 8, whose draws depend on the order of files. Matches go one "
+    "way, from the image to its partner. The cut to the object is square. The release's quaternion is read as w x y z from object "
+    "to camera, the camera looking along z; this was not checked against the release."
+)
+
+VIEW_CORRESPONDENCE = TaskCard(
+    name="view_correspondence",
+    entry="vitbench.tasks.view_correspondence:ViewCorrespondence",
+    title="Correspondence between views",
+    family="correspondence",
+    metric="matches3d",
+    headline="recall_3d",
+    targets=("depth", "pose"),
+    splits=("val",),
+    secondary=("recall_2cm",),
+    summary="Points of an object found again from another side by the most similar feature, no training.",
+    protocols=(
+        Protocol(
+            name="probe3d",
+            version=1,
+            settings=ViewSettings(),
+            summary="Features upsampled bicubically to every fourth pixel; of the object's pixels the 1,000 whose nearest "
+            "neighbour is clearest; recall of errors below 1, 2 and 5 cm, and 5, 25 and 50 pixels, and by rotation at 2 cm. "
+            "recall_3d is the mean over 1, 2 and 5 cm.",
+            source=Source("El Banani et al.", 2024, url="https://github.com/mbanani/probe3d"),
+            differs=_VIEWS,
+        ),
+        Protocol(
+            name="dinov3",
+            version=1,
+            settings=DinoV3ViewSettings(),
+            summary="The same with the 1,000 most similar matches; its reported number is recall_3d (image_px=448 for patch 14).",
+            source=Source("Simeoni et al.", 2025, "2508.10104", "https://github.com/facebookresearch/dinov3"),
+            differs=_VIEWS,
+        ),
+    ),
+)
