@@ -1,29 +1,30 @@
-"""`vitbench check repair NAME`: the contract tests, for one's own plug-in too."""
+"""`vitbench check repair|dataset NAME`: the contract tests, for one's own plug-in too."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
 from vitbench.cli import options as o
 
+Kind = Literal["repair", "dataset"]
+
 
 def check(
-    kind: Annotated[Literal["repair"], typer.Argument(help="What to check.")],
-    name: Annotated[str, typer.Argument(help="A repair, with parameters in brackets; chains with +.")],
+    kind: Annotated[Kind, typer.Argument(help="What to check.")],
+    name: Annotated[str, typer.Argument(help="A repair, with parameters in brackets, or a data set; chains with +.")],
     plugin: o.Plugin = None,
+    data_root: o.DataRoot = None,
 ) -> None:
-    """Check that a repair keeps its promises: batch independence, patch order, zero strength, round trip, ...
+    """Check that a repair or a data set keeps its promises.
 
-    Exit code 1 if one is broken.
+    Repairs: batch independence, patch order, zero strength, round trip, ... Data sets: unique keys, stable digests, targets
+    in range, splits apart, ... Exit code 1 if one is broken.
     """
-    from vitbench.plugins import load_plugins
-    from vitbench.repairs.compose import build_repair
-    from vitbench.repairs.contract import run_checks
-
-    load_plugins(plugin or ())
-    findings = run_checks(build_repair(name))
+    root = o.run_options(None, None, data_root, None, plugin).data_root
+    findings = _findings(kind, name, root)
     for finding in findings:
         print(
             f"{'broken' if finding.problem else 'kept':<7} {finding.check}"
@@ -32,3 +33,14 @@ def check(
     broken = sum(1 for finding in findings if finding.problem)
     print(f"{kind} {name}: {len(findings) - broken} of {len(findings)} promises kept")
     raise typer.Exit(1 if broken else 0)
+
+
+def _findings(kind: Kind, name: str, root: Path | None) -> list[Any]:
+    if kind == "dataset":
+        from vitbench.data import contract
+
+        return contract.run_checks(name, root)
+    from vitbench.repairs.compose import build_repair
+    from vitbench.repairs.contract import run_checks
+
+    return list(run_checks(build_repair(name)))

@@ -6,7 +6,7 @@ Objects move rigidly, the camera drifts before wall and floor, the near hide the
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,12 +51,12 @@ def load(split: str, limit: int | None = None, size: int = 192) -> datasets.Data
             "frame": [f for _, f in places],
         }
     )
+    return table.with_transform(partial(_decode, split=split, seed=seed, size=size))
 
-    def decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        made = [frame(split, seed, c, f, size) for c, f in zip(batch["clip"], batch["frame"], strict=True)]
-        return {**batch, **{name: [sample[name] for sample in made] for name in made[0]}}
 
-    return table.with_transform(decode)
+def _decode(batch: dict[str, list[Any]], split: str, seed: int, size: int) -> dict[str, list[Any]]:
+    made = [frame(split, seed, c, f, size) for c, f in zip(batch["clip"], batch["frame"], strict=True)]
+    return {**batch, **{name: [sample[name] for sample in made] for name in made[0]}}
 
 
 def frame(split: str, seed: int, clip: int, number: int, size: int) -> Sample:

@@ -51,15 +51,15 @@ def load(split: str, limit: int | None = None, size: int = 192, *, change: str) 
             "level": [level for _, level in places],
         }
     )
+    return table.with_transform(partial(_decode, change=change, seed=seed, size=size))
 
-    def decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        made = [
-            {**CHANGES[change](seed, scene, level, size), "frames": {"video": video, "index": level, "count": LEVELS}}
-            for video, scene, level in zip(batch["video"], batch["scene"], batch["level"], strict=True)
-        ]
-        return {**batch, **{name: [sample[name] for sample in made] for name in made[0]}}
 
-    return table.with_transform(decode)
+def _decode(batch: dict[str, list[Any]], change: str, seed: int, size: int) -> dict[str, list[Any]]:
+    made = [
+        {**CHANGES[change](seed, scene, level, size), "frames": {"video": video, "index": level, "count": LEVELS}}
+        for video, scene, level in zip(batch["video"], batch["scene"], batch["level"], strict=True)
+    ]
+    return {**batch, **{name: [sample[name] for sample in made] for name in made[0]}}
 
 
 def _sample(image: Bytes, scene: Scene) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,13 +107,13 @@ def load(split: str, limit: int | None = None, size: int = 192, style: int = 0) 
     count = count if limit is None else min(limit, count)
     keys = [f"scenes-{split}-{index:06d}" for index in range(count)]
     table = datasets.Dataset.from_dict({"key": keys, "index": list(range(count))})
+    return table.with_transform(partial(_decode, seed=seed, size=size, style=style))
 
-    def decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        scenes = [render(seed, index, size, style) for index in batch["index"]]
-        names = ("image", "label", "segmentation", "depth", "boxes", "box_classes", "instances")
-        return {**batch, **{name: [getattr(scene, name) for scene in scenes] for name in names}}
 
-    return table.with_transform(decode)
+def _decode(batch: dict[str, list[Any]], seed: int, size: int, style: int) -> dict[str, list[Any]]:
+    scenes = [render(seed, index, size, style) for index in batch["index"]]
+    names = ("image", "label", "segmentation", "depth", "boxes", "box_classes", "instances")
+    return {**batch, **{name: [getattr(scene, name) for scene in scenes] for name in names}}
 
 
 # -- targets -------------------------------------------------------------------------------------------------------
