@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-NAMES = ("startup", "scenes", "indexing", "extraction", "maps", "edits", "boxes_and_videos", "scale", "lab_run")
+NAMES = ("startup", "scenes", "indexing", "extraction", "maps", "edits", "boxes_and_videos", "scale", "statistics", "lab_run")
 
 
 def main(names: list[str]) -> None:
