@@ -88,3 +88,11 @@ def test_only_first_frames_start_pairs(frames) -> None:
 def test_unknown_splits_are_named() -> None:
     with pytest.raises(ValueError, match="train, val"):
         clips.load("test")
+
+
+def test_the_light_changes_after_the_first_frame_and_targets_do_not(frames) -> None:
+    still = render_clip(4, 0, clips.FRAMES, SIZE)
+    for t, (scene, frame) in enumerate(zip(still, frames, strict=False)):
+        np.testing.assert_array_equal(frame["depth"], scene.depth)
+        share = frame["image"].sum((0, 1)) / scene.image.sum((0, 1))
+        assert (share == 1).all() if t == 0 else (clips.DIMMEST - 0.01 <= share).all() and (share < 1).all()

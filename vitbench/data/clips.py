@@ -1,7 +1,8 @@
 """The lab's clips: scenes in motion, frame by frame, with exact object masks and points followed through them.
 
-Objects move rigidly, the camera drifts before wall and floor, the near hide the far. A frame is a sample with the key
-`video/frame`; frames are rendered from (seed, clip, frame) alone and start with the still of the same seed and index.
+Objects move rigidly, the camera drifts before wall and floor, the near hide the far, and the light changes colour from frame
+to frame. A frame is a sample with the key `video/frame`; it is rendered from (seed, clip, frame) alone, the first one as the
+still of the same seed and index.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ VERSION = 1  # of the pictures and targets: any change of either is a new versio
 FRAMES = 10
 SPLITS = {"train": (3, 200), "val": (4, 400)}  # name: (seed, frames)
 POINTS = 8  # followed on each object, at most
+DIMMEST = 0.4  # least share of the light in each of red, green and blue, new in every frame but the first
+_LIGHT = 4  # stream of the random generator
 LATER = (3, 6, 9)  # frames in which points of the first are looked for; nearer ones are all but the same
 
 Bytes = npt.NDArray[np.uint8]
@@ -89,6 +92,10 @@ def _rendered(seed: int, clip: int, size: int) -> tuple[list[Layout], list[Scene
     look = sample_style(seed, clip, 0, start)
     layouts = [advance(start, t) for t in range(FRAMES)]
     canvases = [paint_scene(layout, look, size) for layout in layouts]
+    # Objects keep their paint; under steady light, colour alone would follow them better than any backbone.
+    light = np.random.default_rng((seed, clip, _LIGHT)).uniform(DIMMEST, 1.0, (FRAMES, 3)).astype(np.float32)
+    for canvas, gain in zip(canvases[1:], light[1:], strict=True):
+        canvas.colour *= gain[:, None, None]
     return layouts, [finish(c, m) for c, m in zip(canvases, layouts, strict=True)], [c.surface for c in canvases]
 
 
