@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,32 @@ def test_lists_of_class_names_are_there_and_long_enough(card: Any) -> None:
         names = class_names(file)
         assert len(set(names)) == len(names)
         assert len(names) == expected.get(card.name, len(names))
+
+
+LIGHT = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from vitbench.catalogue import DATASETS
+from vitbench.data.load import describe_dataset, describe_split
+name, target, train, val, root = sys.argv[1:]
+card = DATASETS.get(name)
+DATASETS._cards[name] = replace(card, splits={**card.splits, "train": int(train), "val": int(val)})
+describe_dataset(name, Path(root))
+for limit in (None, 2, "stratified:2"):
+    assert describe_split(name, "val", targets=(target,), limit=limit, root=Path(root))[0]
+print([m for m in ("torch", "datasets", "pandas", "matplotlib", "sklearn") if m in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("name, target", [("imagenet1k", "label"), ("ade20k", "segmentation")])
+def test_describing_a_released_set_imports_nothing_heavy(
+    name: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini = layouts.install(name, tmp_path, monkeypatch)
+    arguments = [name, target, str(mini.splits["train"]), str(mini.splits["val"]), str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize("name", ["ade20k", "cifar10", "kitti_eigen"])
