@@ -15,6 +15,7 @@ from vitbench.catalogue.weights import WeightsState
 from vitbench.data.load import load
 from vitbench.engine.jobs import Workbench
 from vitbench.engine.options import RunOptions
+from vitbench.errors import NotApplicableError
 from vitbench.inspection.fits import MemoryFitContext, TrainTokens
 from vitbench.inspection.inspect import Settings, inspect
 from vitbench.inspection.looks import Inspection, norm_numbers, similarity
@@ -52,6 +53,12 @@ def test_every_repair_is_a_row_and_every_image_a_look_on_its_own_grid() -> None:
 def test_a_repair_that_cannot_be_applied_says_why() -> None:
     assert "no register twin" in row("registers").refused
     assert row("registers") not in seen().seen
+
+
+def test_the_first_row_must_be_there() -> None:
+    bench = Workbench(RunOptions(device="cpu"), {"tiny": synthetic_vit()})
+    with pytest.raises(NotApplicableError, match="no register twin"):
+        inspect(bench, "tiny", ["registers"], [("x", np.zeros((16, 16, 3), np.uint8))], Settings())
 
 
 def test_maps_are_fitted_on_the_train_split_and_leave_the_forward_alone() -> None:

@@ -14,7 +14,7 @@ from vitbench.errors import RecordError, UsageError
 if TYPE_CHECKING:
     from vitbench.inspection.looks import Inspection
 
-PNG_DPI = 110
+PNG_DPI = 100
 
 
 def inspect(

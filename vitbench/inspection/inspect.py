@@ -16,7 +16,7 @@ from vitbench.catalogue.views import View
 from vitbench.data.images import Bytes
 from vitbench.data.load import describe_dataset, load
 from vitbench.engine.jobs import Workbench
-from vitbench.errors import NotApplicableError, UnavailableError
+from vitbench.errors import NotApplicableError, TokensError, UnavailableError
 from vitbench.heads.ridge import LinearHead
 from vitbench.inspection.fits import MemoryFitContext, TrainTokens, as_float
 from vitbench.inspection.looks import Floats, Inspection, Look, Picture, Row
@@ -54,9 +54,10 @@ class Settings:
 def inspect(
     bench: Workbench, backbone: str, repairs: Sequence[str], images: Sequence[tuple[str, Bytes]], settings: Settings
 ) -> Inspection:
-    """One row per repair (canonical names), one look per image. A repair that cannot be applied is a row that says why.
+    """One row per repair (canonical names, `none` first), one look per image.
 
-    Raises UnavailableError or WeightsError for a backbone that cannot be loaded, UsageError for unknown names.
+    A repair that cannot be applied is a row that says why; the first must apply. Raises UnavailableError or WeightsError
+    for a backbone that cannot be loaded, UsageError for unknown names.
     """
     model = bench.backbone(backbone, settings.dtype)
     patch = model.card.patch_px
@@ -68,7 +69,9 @@ def inspect(
         settings.say(f"{backbone} {repair}")
         try:
             rows.append(_row(bench, backbone, repair, pictures, train))
-        except (NotApplicableError, UnavailableError) as error:
+        except (NotApplicableError, UnavailableError, TokensError) as error:
+            if not rows:  # without the first there is nothing to put the others beside
+                raise
             rows.append(Row(repair, refused=str(error)))
     facts = {
         "patch": f"{patch} px",
@@ -83,7 +86,7 @@ class _Train:
     """The images that repairs are fitted on, read at first use."""
 
     def __init__(self, settings: Settings, bench: Workbench, patch_px: int) -> None:
-        self._settings, self._root = settings, bench.options.data_root
+        self._settings, self._root, self.dtype = settings, bench.options.data_root, settings.dtype
         size = min(FIT_PATCHES * patch_px, FIT_PX)
         self.view = View("resize", size).snapped(patch_px)
         self._images: list[Bytes] | None = None
@@ -129,7 +132,7 @@ class _Train:
 
 def _row(bench: Workbench, backbone: str, repair: str, pictures: Sequence[Picture], train: _Train) -> Row:
     chain = repair_chain(repair)
-    dtype = train._settings.dtype
+    dtype = train.dtype
     swapped = any(step.card.swaps for step in chain)
     model = bench.backbone(_twin(bench.backbone(backbone, dtype).card, backbone) if swapped else backbone, dtype)
     for step in chain:

@@ -11,7 +11,7 @@ from vitbench.inspection.looks import Inspection, Look, Picture, Row, similarity
 from vitbench.reports.colours import Bytes, flagged, heat, mosaic, palette, pca_rgb
 
 TIMES_MEDIAN = 3.0  # norm over median that is drawn brightest
-UNTOUCHED = "not touched"
+UNTOUCHED = "untouched"
 TITLES = {
     "lost": "LOST",
     "pca": "PCA",
