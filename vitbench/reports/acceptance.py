@@ -12,6 +12,7 @@ from vitbench.records.provenance import git_state, utc_now
 from vitbench.records.store import explained, rows_path, write_atomic
 from vitbench.reports.formats import to_markdown
 from vitbench.reports.leaderboard import build
+from vitbench.reports.published import load_published
 
 
 def copy_accepted(loaded: Loaded, root: Path, into: Path, reason: str) -> int:
@@ -37,7 +38,8 @@ def copy_accepted(loaded: Loaded, root: Path, into: Path, reason: str) -> int:
             target.rename(replaced)
         staged.rename(target)
         shutil.rmtree(replaced, ignore_errors=True)
-        write_atomic(into / "leaderboard.md", to_markdown(build(load(target, use_index=False))).encode())
+        board = build(load(target, use_index=False), published=load_published())
+        write_atomic(into / "leaderboard.md", to_markdown(board).encode())
         write_atomic(into / "accepted.json", (json.dumps(note, indent=1) + "\n").encode())
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
