@@ -206,7 +206,7 @@ def describe_split(
     names = [n for t in ("image", *targets) for n in (f"{t}_bytes", t) if n in table.column_names]
     # A file counts by its size, not by where it lies.
     names = ["key", *(n for n in names if f"{n}_bytes" not in table.column_names)]
-    columns = table.select(names).take(rows).to_pydict()
+    columns = {name: _values(table, name, rows) for name in names}
     result = len(rows), digest([card.name, card.version, columns])
     if kept.is_file():
         known.write_text(json.dumps(result))
@@ -253,7 +253,7 @@ def _selected(
         raise UnavailableError(f"{card.name}: split {split!r} has no {', '.join(lacking)}", "choose another split")
     rows = list(range(len(table)))
     for target in targets:
-        if table[target].null_count:  # by way of Python: NumPy's would import pandas, and planning stays light
+        if table[target].null_count:
             there = table[target].is_valid().to_pylist()
             rows = [row for row in rows if there[row]]
     if not rows:
@@ -263,11 +263,17 @@ def _selected(
     if limit is None:
         return rows
     if "frames" in targets:  # a video with holes in it is no video
-        videos = [frame["video"] for frame in table["frames"].take(rows).to_pylist()]
+        videos = [frame["video"] for frame in _values(table, "frames", rows)]
         return [rows[i] for i in whole_videos(videos, limit, seed)]
-    keys = table["key"].take(rows).to_pylist()
-    groups = table["label"].take(rows).to_pylist() if "label" in table.column_names else None
+    keys = _values(table, "key", rows)
+    groups = _values(table, "label", rows) if "label" in table.column_names else None
     return [rows[i] for i in chosen(keys, groups, limit, seed)]
+
+
+def _values(table: pa.Table, name: str, rows: list[int]) -> list[Any]:
+    # In Python: pyarrow's own `take` would import pandas to look at the rows, and planning stays light.
+    values = table[name].to_pylist()
+    return values if len(rows) == len(values) else [values[row] for row in rows]
 
 
 def decode(
