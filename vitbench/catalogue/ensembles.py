@@ -131,7 +131,8 @@ PH_REG = RepairCard(
         "here any ViT with its own last block, for a few epochs on the data set's train split, in its own view; one set of "
         "the teacher's offsets for all images; registers are appended, after a pre-norm where there is one; the rate falls "
         "every step instead of every epoch. Measured on lab_ssl, 50 held-out train scenes, one seed: it recovers 19 % of "
-        "grid[site=late] in k-NN mIoU and costs the clean backbone 0.4 points: far from its teacher (115 %), after 32 steps and without a position "
+        "grid[site=late] in k-NN mIoU and costs the clean backbone 0.4 points: far from its "
+        "teacher (115 %), after 32 steps and without a position "
         "embedding to learn with"
     ),
     cost="fit: `views` forwards of each image, then forward and backward in every epoch; a pass of its own, 16 more tokens",
