@@ -24,6 +24,7 @@ from vitbench.reports.page_board import (
     COLUMNS,
     glances,
     heats,
+    kept_columns,
     labels,
     lines,
     overview_table,
@@ -31,6 +32,7 @@ from vitbench.reports.page_board import (
 )
 from vitbench.reports.page_details import Details, checkpoint_series, details, field_profiles, norm_plots, profiles
 from vitbench.reports.page_plots import SHOWN, cost_plots, recovery_plots
+from vitbench.reports.published import Reference
 
 HOSTILE = "<script>alert(1)</script>"
 DRAWN = ("similar x", "similar +")  # left out of galleries
@@ -82,6 +84,25 @@ def test_a_page_that_would_be_too_large_loses_the_last_rows_of_each_table(
     assert left_out == sum(len(t.rows) for t in board.tables) - len(found) > 0
     assert len({x.table for x in found}) == len(board.tables)
     assert f"{left_out} rows are left out" in page(board, EMPTY)
+
+
+def test_published_values_stand_beside_the_measured_ones_with_their_source(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    record = scored("lab_ssl", "none", "depth@ridge", 3.0)
+    reference = Reference(2.5, HOSTILE, "paper", noise=0.1)
+    key = ("lab_ssl", "none", "depth@ridge", "scenes", record.headline)
+    board = build(loaded(record), published={key: (reference,)})
+    [line] = lines(board)[0]
+    found = {COLUMNS[i][0]: line.texts[i] for i in kept_columns([line])}
+    assert found["published"].startswith("2.5")
+    assert found["gap"].endswith("n)")
+    text = page(board, EMPTY)
+    assert "Where published values come from" in text
+    assert HOSTILE not in text
+    assert "published" not in [
+        name for i, (name, _) in enumerate(COLUMNS) if i in kept_columns(lines(build(loaded(record)))[0])
+    ]
 
 
 def test_names_of_tables_are_short_and_unique(board: Leaderboard) -> None:

@@ -43,6 +43,7 @@ def report(
     from vitbench.reports.leaderboard import build, narrowed
     from vitbench.reports.page import page
     from vitbench.reports.page_details import details
+    from vitbench.reports.published import load_published
 
     root = records_root(Path(records or o.config().get("records", "runs")))
     loaded = o.loaded_or_refused(load(root), root)
@@ -50,7 +51,7 @@ def report(
     if suite:
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
     wanted = o.axis_filter(backbones, repairs, tasks, datasets)
-    board = narrowed(build(loaded, baseline, planned), wanted)
+    board = narrowed(build(loaded, baseline, planned, load_published()), wanted)
     if not (board.tables or board.missing) or not loaded.entries:
         named = f"of suite {suite} " if suite else ""
         raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 from vitbench.reports.documents import render
 from vitbench.reports.grids import status, summary
 from vitbench.reports.leaderboard import Leaderboard
-from vitbench.reports.numbers import Numbers
-from vitbench.reports.page_board import COLUMNS, SECTION_TITLES, distinct, glances, heats, labels, lines, overview_table
+from vitbench.reports.numbers import Numbers, published_notes
+from vitbench.reports.page_board import (
+    COLUMNS,
+    SECTION_TITLES,
+    distinct,
+    glances,
+    heats,
+    kept_columns,
+    labels,
+    lines,
+    overview_table,
+)
 from vitbench.reports.page_details import Details
 from vitbench.reports.page_plots import cost_plots, recovery_plots
 
@@ -36,7 +46,8 @@ def page(board: Leaderboard, found: Details, galleries: Sequence[Gallery] = (), 
             for t, n in zip(board.tables, numbers, strict=True)
         ],
         sections=SECTION_TITLES,
-        columns=COLUMNS,
+        columns=[(i, *COLUMNS[i]) for i in kept_columns(shown)],
+        sources=[note for t, n in zip(board.tables, numbers, strict=True) for note in published_notes(t.rows, n)],
         lines=shown,
         left_out=left_out,
         choices=distinct(shown),

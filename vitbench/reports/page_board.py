@@ -9,7 +9,17 @@ from typing import Any
 
 from vitbench.reports.grids import overview
 from vitbench.reports.leaderboard import Leaderboard, Row, Table
-from vitbench.reports.numbers import NOTHING, Numbers, number_text, p_text, rank_text, recovery_text
+from vitbench.reports.numbers import (
+    NOTHING,
+    Numbers,
+    gap_text,
+    number_text,
+    p_text,
+    published_notes,
+    published_text,
+    rank_text,
+    recovery_text,
+)
 
 MOST_ROWS = 12_000  # beyond that the page would be larger than a browser likes
 MOST_HEAT_CELLS = 40_000
@@ -40,9 +50,12 @@ COLUMNS = (
     ("95 % of Δ", False),
     ("q", True),
     ("recovery %", True),
+    ("published", True),
+    ("gap", True),
     ("fwd", True),
     ("fit s", True),
     ("+par", True),
+    ("mem", True),
 )
 """Heads of the leaderboard after task, backbone and repair, and whether one can sort by them."""
 
@@ -96,13 +109,22 @@ def _line(table: int, row: Row, number: Numbers) -> Line:
         number.interval(change.ci_low, change.ci_high, signed=True) if change else "",
         p_text(row.p_adjusted),
         recovery_text(row) if row.recovery else "",
+        published_text(row, number),
+        gap_text(row, number),
         number_text(row.forwards_per_image),
         number_text(row.fit_seconds),
         number_text(row.extra_parameters),
+        number_text(row.peak_memory_bytes),
     )
-    told = "; ".join(t for t in (row.note, ", ".join(row.flags), row.recovery.reason if row.recovery else "") if t)
+    remarks = (row.note, ", ".join(row.flags), row.recovery.reason if row.recovery else "")
+    told = "; ".join(text for text in (*remarks, *published_notes([row], number)) if text)
     signs = "°" * row.control + "†" * bool(row.note or row.flags)
     return Line(table, row.section, row.backbone, row.repair, row.control, signs, row.mark, texts, told)
+
+
+def kept_columns(found: Sequence[Line]) -> list[int]:
+    """Places in `COLUMNS` at which any line has a text."""
+    return [i for i in range(len(COLUMNS)) if any(line.texts[i] not in ("", NOTHING) for line in found)]
 
 
 def overview_table(board: Leaderboard) -> tuple[list[str], list[Any]]:
