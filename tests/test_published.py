@@ -13,7 +13,7 @@ from vitbench.catalogue import BACKBONES, REPAIRS
 from vitbench.catalogue.resolve import expand_tasks
 from vitbench.errors import UsageError
 from vitbench.paths import benchmarks_dir
-from vitbench.reports.published import load_published
+from vitbench.reports.published import known_of, load_published
 
 FOLDER = benchmarks_dir() / "published"
 HEAD = "task,dataset,metric,backbone,method,value,protocol,source,tag\n"
@@ -133,6 +133,14 @@ def test_references_come_with_the_known_noise_first() -> None:
     assert (first.value, first.noise, first.confidence) == (48.27, 0.15, "paper")
     assert first.gap_in_noise(48.57) == pytest.approx(2.0)
     assert [r.value for r in others] == [47.7]
+
+
+def test_the_registers_repair_stands_beside_what_is_published_of_its_twin() -> None:
+    published = load_published()
+    cell = ("linear_segmentation@dinov2", "ade20k", "mIoU")
+    twin = known_of(published, ("vit_large_patch14_dinov2.lvd142m", "registers", *cell))
+    assert twin == published["vit_large_patch14_reg4_dinov2.lvd142m", "none", *cell]
+    assert known_of(published, ("lab_ssl", "registers", *cell)) == ()
 
 
 def test_a_damaged_file_is_named_with_its_line(tmp_path: Path) -> None:

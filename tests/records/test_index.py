@@ -162,7 +162,7 @@ def test_helpers_read_what_one_process_reads(tmp_path: Path, monkeypatch: pytest
     (root / "broken.json").write_text("{")
     alone = index.load(root, use_index=False)
     monkeypatch.setattr(reading, "SHARED", 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(reading, "_cores", lambda: 3)
     monkeypatch.setattr(sys, "executable", python)
     shared = index.load(root, use_index=False)
     assert shared.problems == alone.problems

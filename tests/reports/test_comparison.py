@@ -143,6 +143,13 @@ def test_other_versions_are_not_comparable_and_the_part_is_named(scored: Scored)
     assert (pair.status, pair.changed, pair.is_regression) == ("not comparable", ("task.version",), False)
 
 
+def test_cells_on_other_units_are_not_comparable(scored: Scored) -> None:
+    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
+    pair = one(entry, replace(entry, identity="f" * 16, draws_key="0" * 16), Told(("data.skipped",)))
+    assert (pair.status, pair.changed) == ("not comparable", ("data.skipped",))
+    assert "other units" in pair.note
+
+
 def test_other_numbers_of_the_same_identity_have_drifted(scored: Scored) -> None:
     entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
     nudged = replace(entry, value=(entry.value or 0) + 1e-4)

@@ -95,5 +95,6 @@ def _remember(folder: Path, own: Loaded, records: Path, night: str, commit: str)
     def weights(entry: Entry) -> str:
         return str(components_of(records / entry.path).get("backbone", {}).get("digest", ""))
 
-    write_night(folder, own.entries, night, commit, weights)
+    if any(e.value is not None for e in own.entries):
+        write_night(folder, own.entries, night, commit, weights)
     return read_history(folder)

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from vitbench.identity import Slot
 from vitbench.records.index import Entry
-from vitbench.records.inference import ALPHA, Difference, benjamini_hochberg, paired_difference
+from vitbench.records.inference import ALPHA, Difference, benjamini_hochberg, paired, paired_difference
 from vitbench.reports.thresholds import CostThresholds, Thresholds
 
 Status = Literal["regressed", "failed", "missing", "not comparable", "drifted", "improved", "new", "unchanged"]
@@ -157,6 +157,11 @@ def _measured(pair: Pair, a: Entry, b: Entry, thresholds: Thresholds, evidence: 
     first, second = a.estimate, b.estimate
     if first is None or second is None:
         return pair
+    if first.draws is not None and second.draws is not None and isinstance(paired(second, first), str):
+        changed = evidence.differing(a, b, comparable_only=False)
+        return replace(
+            pair, status="not comparable", changed=changed, note="measured on other units, or resampled otherwise"
+        )
     return replace(
         pair,
         difference=paired_difference(second, first),

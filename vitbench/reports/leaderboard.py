@@ -36,7 +36,7 @@ from vitbench.reports.cells import (
     section_of,
     tables,
 )
-from vitbench.reports.published import Key, Reference
+from vitbench.reports.published import Key, Reference, known_of
 
 SECTIONS: tuple[Section, ...] = ("model", "defect", "control")
 CellKey = tuple[str, str]
@@ -221,7 +221,7 @@ def _with_published(table: Table, published: Mapping[Key, tuple[Reference, ...]]
         return table
 
     def known(row: Row) -> tuple[Reference, ...]:
-        return published.get((row.backbone, row.repair, table.task, table.dataset, table.metric), ())
+        return known_of(published, (row.backbone, row.repair, table.task, table.dataset, table.metric))
 
     return replace(table, rows=tuple(replace(r, published=known(r)) if known(r) else r for r in table.rows))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitbench.catalogue import BACKBONES
 from vitbench.errors import UsageError
 from vitbench.paths import benchmarks_dir
 
@@ -49,6 +50,15 @@ def load_published(path: Path | None = None) -> dict[Key, tuple[Reference, ...]]
             except (KeyError, ValueError) as error:
                 raise UsageError(f"{path}, line {number}: {error}", "write it anew with rekey.py") from None
     return {key: tuple(sorted(members, key=_order)) for key, members in found.items()}
+
+
+def known_of(published: Mapping[Key, tuple[Reference, ...]], key: Key) -> tuple[Reference, ...]:
+    """What is published of a cell. The `registers` repair runs a twin, of which values are published under its own name."""
+    backbone, repair, *rest = key
+    if repair == "registers" and backbone in BACKBONES and (twin := BACKBONES.get(backbone).register_twin):
+        task, dataset, metric = rest
+        return published.get((twin, "none", task, dataset, metric), ())
+    return published.get(key, ())
 
 
 def _reference(row: Mapping[str, str]) -> Reference:
