@@ -117,11 +117,21 @@ def test_an_archive_that_climbs_out_of_its_folder_is_refused_whole(
     assert not (tmp_path / "outside.txt").exists()
 
 
-def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["/etc/passwd", "../passwd", "../../passwd", "x/../../../passwd"])
+def test_a_link_out_of_the_folder_is_refused(target: str, tmp_path: Path) -> None:
     archive = tmp_path / "links.tgz"
-    archive.write_bytes(tarred({"passwd": b""}, link="/etc/passwd"))
+    archive.write_bytes(tarred({"passwd": b""}, link=target))
     with pytest.raises(DataError, match="leads out"):
         unpack(archive, tmp_path)
+
+
+def test_a_link_within_the_folder_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/list.txt").write_text("a")
+    archive = tmp_path / "links.tgz"
+    archive.write_bytes(tarred({"set/latest": b""}, link="../set/list.txt"))
+    unpack(archive, tmp_path)
+    assert (tmp_path / "set/latest").read_text() == "a"
 
 
 @pytest.mark.parametrize("name", ["cut.zip", "cut.tar.gz"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import stat
 import tarfile
 import urllib.error
 import urllib.request
@@ -126,20 +125,29 @@ def unpack(archive: Path, place: Path) -> None:
         if archive.name.endswith(".zip"):
             with zipfile.ZipFile(archive) as zipped:
                 for info in zipped.infolist():
-                    _require_inside(archive, info.filename, link=stat.S_ISLNK(info.external_attr >> 16))
+                    _require_inside(archive, info.filename)
                 zipped.extractall(place)
         else:
             with tarfile.open(archive) as tar:
                 for member in tar:
-                    _require_inside(archive, member.name, link=not (member.isfile() or member.isdir()))
+                    _require_inside(archive, member.name)
+                    if member.issym():
+                        _require_inside(archive, f"{member.name}/../{member.linkname}", member.linkname)
+                    elif member.islnk():
+                        _require_inside(archive, member.linkname)
                 tar.extractall(place, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}", "delete it and fetch it again") from error
 
 
-def _require_inside(archive: Path, name: str, link: bool) -> None:
+def _require_inside(archive: Path, name: str, link: str = "") -> None:
+    """Refuse a path that is absolute or climbs above where it starts; `link` is what a link says, which may be absolute."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or link or (path.parts and path.parts[0].endswith(":")):
+    depth, outside = 0, path.is_absolute() or link.startswith("/") or ":" in name.partition("/")[0]
+    for part in path.parts:
+        depth += -1 if part == ".." else 1
+        outside |= depth < 0
+    if outside:
         raise DataError(
-            f"{archive} holds {name!r}, which leads out of its folder", "nothing was unpacked; do not trust it"
+            f"{archive} holds {link or name!r}, which leads out of its folder", "nothing was unpacked; do not trust it"
         )
