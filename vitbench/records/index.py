@@ -166,6 +166,7 @@ def _update_index(root: Path, fresh: dict[str, Cached], gone: Iterable[str]) -> 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=1)) as db, db:
+            db.execute("PRAGMA synchronous = OFF")  # a cache: what a crash damages is passed over and made anew
             db.execute(f"CREATE TABLE IF NOT EXISTS entries {columns}")
             db.executemany("DELETE FROM entries WHERE path = ?", ((name,) for name in gone))
             rows = ((name, *cached) for name, cached in fresh.items())
