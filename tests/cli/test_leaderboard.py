@@ -171,3 +171,27 @@ def test_accept_refuses_unreadable_records_and_its_own_folder() -> None:
     assert scan(Path("results/records"))[0]
     put("lab_ssl").write_text("{")
     assert "truncated" in str(refused("accept", "--reason", "x"))
+
+
+def _put_a_defect() -> None:
+    put("lab_ssl", value=60)
+    put("lab_ssl+variance", value=50)
+    put("lab_ssl+variance", "zscore", value=59)
+
+
+def test_recovery_is_a_table_of_its_own_narrowed_like_the_leaderboard() -> None:
+    _put_a_defect()
+    shown = run("leaderboard", "--recovery")
+    assert shown.exit_code == 0, shown.output
+    assert "| zscore" in shown.output
+    assert run("leaderboard", "--recovery", "-f", "csv").output.splitlines()[1].count("lab_ssl+variance") == 1
+    assert isinstance(refused("leaderboard", "--recovery", "-r", "center"), NothingSelectedError)
+    assert isinstance(refused("leaderboard", "--recovery", "-f", "tex"), UsageError)
+
+
+def test_accepting_recovery_keeps_tables_and_why_but_no_records() -> None:
+    _put_a_defect()
+    assert run("accept", "--recovery", "--into", "kept", "--reason", "first").exit_code == 0
+    assert sorted(p.name for p in Path("kept").iterdir()) == ["accepted.json", "recovery.csv", "recovery.md"]
+    note = json.loads(Path("kept/accepted.json").read_text())
+    assert (note["reason"], note["records"]) == ("first", 3)

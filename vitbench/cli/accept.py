@@ -21,14 +21,20 @@ def accept(
     records: o.Records = None,
     into: Annotated[Path, typer.Option(help="Where accepted records live.")] = Path("results"),
     allow_failures: Annotated[bool, typer.Option(help="Accept although some cells failed.")] = False,
+    recovery: Annotated[bool, typer.Option(help="Keep only the tables of recovery from planted defects.")] = False,
 ) -> None:
     """Copy the current records and their rows to results/, and write the leaderboard there."""
     from vitbench.records.index import load
-    from vitbench.reports.acceptance import copy_accepted
+    from vitbench.records.store import scan
+    from vitbench.reports.acceptance import copy_accepted, keep_recovery
 
     root = Path(records or o.config().get("records", "runs"))
     loaded = load(root)
     _refuse(loaded, root, allow_failures, reason)
+    if recovery:
+        tables = keep_recovery(scan(root)[0], into, reason)
+        print(f"kept {tables} tables of recovery in {into}: {reason}")
+        return
     kept = copy_accepted(loaded, root, into, reason)
     print(f"accepted {kept} records into {into}: {reason}")
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vitbench.cli import options as o
-from vitbench.errors import NothingSelectedError
+from vitbench.errors import NothingSelectedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vitbench.identity import Slot
 
 Format = Literal["text", "md", "csv", "json", "html", "tex"]
 By = Literal["task", "family", "backbone"]
@@ -24,6 +29,9 @@ def leaderboard(
     datasets: o.Datasets = None,
     baseline: Annotated[str, typer.Option(help="The repair that differences are taken to.")] = "none",
     by: Annotated[By, typer.Option(help="A chapter per kind of table, per family of tasks, or per backbone.")] = "task",
+    recovery: Annotated[
+        bool, typer.Option(help="What repairs win back of planted defects instead; as md or csv.")
+    ] = False,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = "text",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A file to write to instead of the terminal.")] = None,
 ) -> None:
@@ -37,16 +45,29 @@ def leaderboard(
     root = records_root(Path(records or o.config().get("records", "runs")))
     loaded = o.loaded_or_refused(load(root), root)
     planned = o.suite_slots(suite) if suite else frozenset()
+    wanted = o.axis_filter(backbones, repairs, tasks, datasets)
+    if recovery:
+        o.show_or_write(out, _recovery(root, planned, wanted, format))
+        return
     if suite:
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
-    board = narrowed(
-        build(loaded, baseline, planned, load_published()), o.axis_filter(backbones, repairs, tasks, datasets)
-    )
+    board = narrowed(build(loaded, baseline, planned, load_published()), wanted)
     if not (board.tables or board.missing) or not loaded.entries:
         named = f"of suite {suite} " if suite else ""
         raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")
-    text = FORMATS[format](board, by)
-    if out is None:
-        print(text, end="")
-        return
-    o.write_text(out, text)
+    o.show_or_write(out, FORMATS[format](board, by))
+
+
+def _recovery(root: Path, planned: frozenset[Slot], wanted: Callable[..., bool], format: Format) -> str:
+    from vitbench.records.store import scan
+    from vitbench.reports import recovery as r
+
+    if format not in ("text", "md", "csv"):
+        raise UsageError(f"recovery is not written as {format}", "use --format md or csv")
+    kept = [record for record in scan(root)[0] if not planned or record.slot in planned]
+    tables = r.narrowed(r.recovery_tables(kept), wanted)
+    if not tables:
+        raise NothingSelectedError(
+            f"no planted defect beside its clean backbone in {root}", "`vitbench run --suite recovery` measures some"
+        )
+    return r.to_csv(tables) if format == "csv" else r.to_markdown(tables, "Recovery from planted defects")

@@ -148,6 +148,14 @@ def axis_filter(*axes: str | None) -> Callable[..., bool]:
     return wanted
 
 
+def show_or_write(out: Path | None, text: str) -> None:
+    """A report to the terminal, or to a file."""
+    if out is None:
+        print(text, end="")
+    else:
+        write_text(out, text)
+
+
 def write_text(out: Path, text: str) -> None:
     """Write a report. Raises RecordError naming the file."""
     try:

@@ -9,10 +9,37 @@ from pathlib import Path
 from vitbench.errors import RecordError
 from vitbench.records.index import Loaded, load
 from vitbench.records.provenance import git_state, utc_now
+from vitbench.records.schema import Record
 from vitbench.records.store import explained, rows_path, write_atomic
 from vitbench.reports.formats import to_markdown
 from vitbench.reports.leaderboard import build
 from vitbench.reports.published import load_published
+from vitbench.reports.recovery import recovery_tables
+from vitbench.reports.recovery import to_csv as recovery_csv
+from vitbench.reports.recovery import to_markdown as recovery_markdown
+
+
+def keep_recovery(records: list[Record], into: Path, reason: str) -> int:
+    """Write INTO/recovery.md, recovery.csv and accepted.json, without the records behind them; how many tables.
+
+    Raises StorageError.
+    """
+    tables = recovery_tables(records)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        write_atomic(into / "recovery.md", recovery_markdown(tables, "Recovery from planted defects").encode())
+        write_atomic(into / "recovery.csv", recovery_csv(tables).encode())
+        commits = sorted({str(r.provenance.get("commit", "")) for r in records if r.status == "ok"})
+        write_atomic(into / "accepted.json", _note(reason, records=len(records), measured_at=commits))
+    except OSError as error:
+        raise explained(error, into) from error
+    return len(tables)
+
+
+def _note(reason: str, **more: object) -> bytes:
+    commit, dirty = git_state()
+    note = {"reason": reason, "utc": utc_now(), "commit": commit, "dirty": dirty, **more}
+    return (json.dumps(note, indent=1) + "\n").encode()
 
 
 def copy_accepted(loaded: Loaded, root: Path, into: Path, reason: str) -> int:
@@ -23,8 +50,6 @@ def copy_accepted(loaded: Loaded, root: Path, into: Path, reason: str) -> int:
     target, staged, replaced = into / "records", into / ".records-new", into / ".records-old"
     if root.resolve() == target.resolve():
         raise RecordError(f"{root} is where accepted records live", "accept the records of a run")
-    commit, dirty = git_state()
-    note = {"reason": reason, "utc": utc_now(), "commit": commit, "dirty": dirty, "records": len(loaded.entries)}
     try:
         shutil.rmtree(staged, ignore_errors=True)
         for entry in loaded.entries:
@@ -40,7 +65,7 @@ def copy_accepted(loaded: Loaded, root: Path, into: Path, reason: str) -> int:
         shutil.rmtree(replaced, ignore_errors=True)
         board = build(load(target, use_index=False), published=load_published())
         write_atomic(into / "leaderboard.md", to_markdown(board).encode())
-        write_atomic(into / "accepted.json", (json.dumps(note, indent=1) + "\n").encode())
+        write_atomic(into / "accepted.json", _note(reason, records=len(loaded.entries)))
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
         raise explained(error, into) from error

@@ -10,8 +10,8 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from vitbench.catalogue.resolve import expand_backbones
 from vitbench.records.index import Entry, current
@@ -70,6 +70,14 @@ def recovery_tables(records: Iterable[Record]) -> list[RecoveryTable]:
                 first = entries[0]
                 tables.append(RecoveryTable(task, dataset, metric, first.unit, first.higher_is_better, tuple(rows)))
     return tables
+
+
+def narrowed(tables: Iterable[RecoveryTable], wanted: Callable[[str, str, str, str], bool]) -> list[RecoveryTable]:
+    """Only the rows for which `wanted(backbone, repair, task, dataset)`; tables without rows are left out."""
+    kept = [
+        replace(t, rows=tuple(r for r in t.rows if wanted(r.backbone, r.repair, t.task, t.dataset))) for t in tables
+    ]
+    return [table for table in kept if table.rows]
 
 
 def _has(record: Record, metric: str) -> bool:
