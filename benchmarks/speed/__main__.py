@@ -12,7 +12,19 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-NAMES = ("startup", "scenes", "indexing", "extraction", "maps", "edits", "boxes_and_videos", "scale", "statistics", "lab_run")
+NAMES = (
+    "startup",
+    "scenes",
+    "indexing",
+    "extraction",
+    "maps",
+    "edits",
+    "boxes_and_videos",
+    "stream_heads",
+    "scale",
+    "statistics",
+    "lab_run",
+)
 
 
 def main(names: list[str]) -> None:
