@@ -39,8 +39,8 @@ def _perturbed(change: str, what: str) -> DatasetCard:
     return DatasetCard(
         name=f"scenes_{change}",
         entry=f"vitbench.data.perturbed:load_{change}",
-        summary=f"the lab's scenes, each as it is and three times {what}, with boxes that know their object",
-        splits={"train": 80, "val": 240},
+        summary=f"the lab's scenes, each as it is, mirrored later in other light, and so three times {what}; boxes know their object",
+        splits={"train": 80, "val": 300},
         targets=("boxes", "frames", "segmentation"),
         size_px=(192, 192),
         version=1,

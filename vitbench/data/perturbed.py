@@ -1,6 +1,7 @@
 """The lab's scenes seen again: blurred, under noise, or from nearer, for finding the same object once more.
 
-Laid out as videos: the first sample of `video/00` to `video/03` is the scene as it is, the others are changed ever more.
+Laid out as videos: of `video/00` to `video/04` the first is the scene as it is, the second its mirror image a few frames
+later in another light, and the others are that, changed ever more.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from vitbench.data.scenes import Scene, boxes_of, render
+from vitbench.data.clips import DIMMEST
+from vitbench.data.scene_layout import advance, sample_layout, sample_style
+from vitbench.data.scene_render import paint_scene
+from vitbench.data.scenes import Scene, boxes_of, finish, render
 
 if TYPE_CHECKING:
     import datasets
 
 VERSION = 1  # of the pictures and targets: any change of either is a new version
-SPLITS = {"train": (5, 80), "val": (6, 240)}  # name: (seed, samples)
-LEVELS = 4  # the scene itself, and three strengths
-BLUR_PX = (0.0, 1.0, 2.0, 4.0)  # sigma at 192 pixels
-NOISE = (0.0, 0.05, 0.1, 0.2)  # standard deviation, of the range
-ZOOM = (1.0, 1.25, 1.5, 2.0)
-_NOISE_STREAM = 3
+SPLITS = {"train": (5, 80), "val": (6, 300)}  # name: (seed, samples)
+LEVELS = 5  # the scene itself, moved on, and three strengths
+BLUR_PX = (0.0, 0.0, 1.0, 2.0, 4.0)  # sigma at 192 pixels
+NOISE = (0.0, 0.0, 0.05, 0.1, 0.2)  # standard deviation, of the range
+ZOOM = (1.0, 1.0, 1.25, 1.5, 2.0)
+LATER_FRAMES = 5
+_NOISE, _LIGHT = 3, 4  # streams of the random generator
 
 Bytes = npt.NDArray[np.uint8]
+Sample = dict[str, Any]
 
 
 def load(split: str, limit: int | None = None, size: int = 192, *, change: str) -> datasets.Dataset:
@@ -62,30 +68,49 @@ def _decode(batch: dict[str, list[Any]], change: str, seed: int, size: int) -> d
     return {**batch, **{name: [sample[name] for sample in made] for name in made[0]}}
 
 
-def _sample(image: Bytes, scene: Scene) -> dict[str, Any]:
+def _scene(seed: int, index: int, level: int, size: int) -> Scene:
+    """The scene, or from level 1 on its mirror image some frames later in another light.
+
+    Else place or colour alone would tell which object is which, whatever is done to the picture.
+    """
+    if not level:
+        return render(seed, index, size)
+    start = sample_layout(seed, index)
+    layout = advance(start, LATER_FRAMES)
+    canvas = paint_scene(layout, sample_style(seed, index, 0, start), size)
+    canvas.colour *= np.random.default_rng((seed, index, _LIGHT)).uniform(DIMMEST, 1.0, (3, 1, 1)).astype(np.float32)
+    canvas.colour = np.ascontiguousarray(canvas.colour[:, :, ::-1])
+    canvas.surface = np.ascontiguousarray(canvas.surface[:, ::-1])
+    canvas.depth = np.ascontiguousarray(canvas.depth[:, ::-1])
+    return finish(canvas, layout)
+
+
+def _sample(image: Bytes, scene: Scene) -> Sample:
     return {"image": image, "boxes": scene.boxes, "boxes_track": scene.box_instances, "segmentation": scene.instances}
 
 
-def blurred(seed: int, index: int, level: int, size: int) -> dict[str, Any]:
+def blurred(seed: int, index: int, level: int, size: int) -> Sample:
     """A scene with its picture blurred; targets are those of the scene."""
-    scene = render(seed, index, size)
+    scene = _scene(seed, index, level, size)
     sigma = BLUR_PX[level] * size / 192
-    image = ndimage.gaussian_filter(scene.image.astype(np.float32), (sigma, sigma, 0)) if sigma else scene.image
-    return _sample((image + 0.5).astype(np.uint8) if sigma else scene.image, scene)
-
-
-def noisy(seed: int, index: int, level: int, size: int) -> dict[str, Any]:
-    """A scene with Gaussian noise added to its picture, the same for the same scene and level."""
-    scene = render(seed, index, size)
-    if not level:
+    if not sigma:
         return _sample(scene.image, scene)
-    noise = np.random.default_rng((seed, index, _NOISE_STREAM, level)).normal(0, 255 * NOISE[level], scene.image.shape)
+    soft = ndimage.gaussian_filter(scene.image.astype(np.float32), (sigma, sigma, 0))
+    return _sample((soft + 0.5).astype(np.uint8), scene)
+
+
+def noisy(seed: int, index: int, level: int, size: int) -> Sample:
+    """A scene with Gaussian noise added to its picture, the same for the same scene and level."""
+    scene = _scene(seed, index, level, size)
+    if not NOISE[level]:
+        return _sample(scene.image, scene)
+    noise = np.random.default_rng((seed, index, _NOISE, level)).normal(0, 255 * NOISE[level], scene.image.shape)
     return _sample(np.clip(scene.image + noise + 0.5, 0, 255).astype(np.uint8), scene)
 
 
-def zoomed(seed: int, index: int, level: int, size: int) -> dict[str, Any]:
+def zoomed(seed: int, index: int, level: int, size: int) -> Sample:
     """The middle of a scene, rendered larger: no pixel is interpolated; objects keep their numbers and may be cut."""
-    scene = render(seed, index, round(size * ZOOM[level]))
+    scene = _scene(seed, index, level, round(size * ZOOM[level]))
     start = (scene.image.shape[0] - size) // 2
     window = slice(start, start + size)
     instances = np.ascontiguousarray(scene.instances[window, window])
@@ -94,7 +119,7 @@ def zoomed(seed: int, index: int, level: int, size: int) -> dict[str, Any]:
     return {"image": image, "boxes": boxes, "boxes_track": np.array(numbers, np.int64), "segmentation": instances}
 
 
-CHANGES: dict[str, Callable[[int, int, int, int], dict[str, Any]]] = {"blur": blurred, "noise": noisy, "zoom": zoomed}
+CHANGES: dict[str, Callable[[int, int, int, int], Sample]] = {"blur": blurred, "noise": noisy, "zoom": zoomed}
 
 load_blur = partial(load, change="blur")
 load_noise = partial(load, change="noise")

@@ -57,7 +57,7 @@ INSTANCE_RETRIEVAL = TaskCard(
             settings=InstanceSettings(),
             summary="Queries are the objects of all samples but the first of each video, the gallery those of the first samples "
             "of all videos. On scenes_blur, scenes_noise and scenes_zoom the first sample is the scene as it is, and the others "
-            "are changed ever more; on clips they are later frames.",
+            "show it later, mirrored, in another light and changed ever more; on clips they are later frames.",
             source=_VANYAN,
             differs=_OURS,
         ),
