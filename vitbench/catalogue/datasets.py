@@ -39,7 +39,7 @@ def _perturbed(change: str, what: str) -> DatasetCard:
     return DatasetCard(
         name=f"scenes_{change}",
         entry=f"vitbench.data.perturbed:load_{change}",
-        summary=f"the lab's scenes, each as it is, mirrored later in other light, and so three times {what}; boxes know their object",
+        summary=f"the lab's scenes, each as it is, then mirrored, later, in other light, and so three times {what}",
         splits={"train": 80, "val": 300},
         targets=("boxes", "frames", "segmentation"),
         size_px=(192, 192),
