@@ -23,6 +23,7 @@ from vitbench.reports.numbers import (
 )
 
 WIDTH = 120
+CONTINUED = "(continued)"
 _SECTION_TITLES = {"model": "", "defect": "planted defects", "control": "controls (must lose)"}
 _EXAMPLES = 3
 
@@ -323,6 +324,6 @@ def folded(title: str, corner: str, headers: Sequence[str], lines: Sequence[Line
             used += 2 + widths[stop]
             stop += 1
         part = tuple(line if isinstance(line, str) else (line[0], *line[1 + start : 1 + stop]) for line in lines)
-        grids.append(Grid(title if not start else f"{title} (continued)".strip(), (corner, *headers[start:stop]), part))
+        grids.append(Grid(title if not start else f"{title} {CONTINUED}".strip(), (corner, *headers[start:stop]), part))
         start = stop
     return tuple(grids)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from tabulate import SEPARATING_LINE
 
-from vitbench.reports.grids import Chapter, Grid, Line, summary
+from vitbench.reports.grids import CONTINUED, Chapter, Grid, Line, summary
 from vitbench.reports.leaderboard import Leaderboard
 from vitbench.reports.markup import latex
 
@@ -51,11 +54,29 @@ def to_html(board: Leaderboard, chapters: list[Chapter], problems: list[str]) ->
         {
             "title": chapter.title,
             "text": " ".join(chapter.text),
-            "grids": [_html_grid(grid) for grid in chapter.grids],
+            "grids": [_html_grid(grid) for grid in unfolded(chapter.grids)],
         }
         for chapter in chapters
     ]
     return render("board.html", title="Leaderboard", summary=summary(board), chapters=shown, problems=problems)
+
+
+def unfolded(grids: Sequence[Grid]) -> list[Grid]:
+    """Grids that were folded to the width of a terminal, as one each: a page scrolls."""
+    out: list[Grid] = []
+    for grid in grids:
+        if not (out and grid.title.endswith(CONTINUED)):
+            out.append(grid)
+            continue
+        first = out[-1]
+        lines = tuple(_longer(a, b) for a, b in zip(first.lines, grid.lines, strict=True))
+        headers, notes = (*first.headers, *grid.headers[1:]), (*first.notes, *grid.notes)
+        out[-1] = replace(first, headers=headers, lines=lines, notes=notes)
+    return out
+
+
+def _longer(a: Line, b: Line) -> Line:
+    return a if isinstance(a, str) or isinstance(b, str) else (*a, *b[1:])
 
 
 def _html_grid(grid: Grid) -> dict[str, object]:
