@@ -51,7 +51,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as scratch:
         opts = options or RunOptions(records=Path(records or scratch), device=device, workers=0)
         world = _world(opts, modules)
-        plan = make_plan(_choices(filters, modules), world, opts.cache_budget)
+        plan = make_plan(_choices(filters, modules, opts), world, opts.cache_budget)
         run(plan, opts, _Silent(), modules)
         found = [find(opts.records, cell.slot, cell.identity) for cell in plan.cells]
     kept = [record for record in found if record is not None]
@@ -74,9 +74,9 @@ def _wrapped(model: Any, name: str) -> Backbone:
     return model if isinstance(model, Backbone) else wrap(copy.deepcopy(model), name=name)
 
 
-def _choices(filters: Filters, modules: dict[str, Backbone]) -> Any:
+def _choices(filters: Filters, modules: dict[str, Backbone], options: RunOptions) -> Any:
     if not modules:
-        return choose(None, filters).choices
+        return choose(None, filters, checkpoints=[checkpoint for checkpoint, _ in options.weights]).choices
     # A module in memory is known to nobody else: the choices are made for a stand-in and given its name.
     from dataclasses import replace
 

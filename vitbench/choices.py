@@ -81,10 +81,14 @@ class Selected:
     suite: str | None = field(default=None)
 
 
-def choose(suite: str | None, filters: Filters, default_suite: str = "lab", everything: bool = False) -> Selected:
+def choose(
+    suite: str | None, filters: Filters, default_suite: str = "lab", everything: bool = False,
+    checkpoints: Sequence[str] = (),
+) -> Selected:  # fmt: skip
     """`--suite` narrowed by the filters; without one, the cross of what is given, other axes from the default suite.
 
-    Raises NothingSelectedError where that leaves nothing, and UsageError for unknown names.
+    checkpoints: the names that came with weights, among which `NAME@*` finds a series. Raises NothingSelectedError where that
+    leaves nothing, and UsageError for unknown names.
     """
     if suite is None and filters.any_axis and not everything:
         loaded = load_suite(default_suite)
@@ -95,9 +99,9 @@ def choose(suite: str | None, filters: Filters, default_suite: str = "lab", ever
             datasets=list(filters.datasets or loaded.axis("datasets")),
         )
         crossed = Suite(name="cross", seeds=loaded.seeds, select=[block], options=loaded.options)
-        return Selected(_limited(_expand(crossed, filters), filters))
+        return Selected(_limited(_expand(crossed, filters, checkpoints), filters))
     loaded = load_suite(suite or default_suite)
-    choices = _expand(loaded, filters)
+    choices = _expand(loaded, filters, checkpoints)
     kept = tuple(
         c
         for c in choices
@@ -118,11 +122,11 @@ def _kept(patterns: Sequence[str], text: str) -> bool:
     return not patterns or any(matches(p, text) for p in patterns)
 
 
-def _expand(suite: Suite, filters: Filters) -> tuple[Choice, ...]:
+def _expand(suite: Suite, filters: Filters, checkpoints: Sequence[str]) -> tuple[Choice, ...]:
     seeds = filters.seeds or tuple(suite.seeds)
     choices: dict[tuple[str, str, str, str, int], Choice] = {}
     for block in suite.select:
-        backbones = [b for text in block.backbones for b in expand_backbones(text)]
+        backbones = [b for text in block.backbones for b in expand_backbones(text, checkpoints)]
         repairs = [r for text in block.repairs for r in expand_repairs(text)]
         tasks = [t for text in block.tasks for t in expand_tasks(text)]
         random = {r: any(step.card.stochastic for step in repair_chain(r)) for r in repairs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -11,6 +12,7 @@ from vitbench.catalogue import BACKBONES, DEFECTS, REPAIRS, TASKS
 from vitbench.catalogue.cards import Protocol, RepairCard, TaskCard, TaskSettings
 from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.repairs import kinds, needs
+from vitbench.catalogue.series import PLACEHOLDER, match_checkpoints
 from vitbench.errors import UsageError
 from vitbench.registry import resolve
 from vitbench.selection import Term, every_param, overrides, parse_chain, parse_term, with_params
@@ -83,12 +85,20 @@ class TaskRef:
         return {"name": self.base, "version": self.protocol.version, "settings": asdict(self.settings)}
 
 
-def expand_backbones(pattern: str) -> list[str]:
-    """Canonical names of the backbones a text selects: globs over registered names, defects after `+`, `timm:ID`."""
+def expand_backbones(pattern: str, checkpoints: Iterable[str] = ()) -> list[str]:
+    """Canonical names of the backbones a text selects: globs over registered names, defects after `+`, `timm:ID`.
+
+    `NAME@STEP` is a checkpoint; `NAME@*` all of the series among `checkpoints`, the names that came with weights.
+    """
     base, *defects = parse_chain(pattern)
-    if base.name.startswith("timm:"):
-        if any(c in base.name for c in "*?"):
-            raise UsageError(f"{base.name!r}: no globs after timm:", "write the full timm id")
+    family, at, _step = base.name.partition("@")
+    if family.startswith("timm:") and any(c in family for c in "*?"):
+        raise UsageError(f"{family!r}: no globs after timm:", "write the full timm id")
+    if at:
+        if not family.startswith("timm:") and not any(c in family for c in "*?"):
+            BACKBONES.get(family)
+        names = [str(Term(name, base.params)) for name in match_checkpoints(base.name, checkpoints)]
+    elif base.name.startswith("timm:"):
         names = [str(base)]
     elif base.params:
         names = [str(Term(BACKBONES.get(base.name).name, base.params))]
@@ -165,5 +175,5 @@ def with_settings(ref: TaskRef, settings: dict[str, Any]) -> TaskRef:
 def matches(pattern: str, text: str) -> bool:
     """Whether a filter selects a canonical name: equal, equal without brackets, or a glob over either."""
     bare = "+".join(term.name for term in parse_chain(text)) if not text.startswith("folder:") else text
-    glob = pattern.replace("[", "[[]")
+    glob = pattern.replace("[", "[[]").replace(PLACEHOLDER, "*")
     return any(pattern == t or fnmatchcase(t, glob) for t in (text, bare, bare.partition("@")[0]))

@@ -46,7 +46,7 @@ def nightly(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
         cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
     )  # fmt: skip
-    chosen = o.selected(suite, False, None, None, None, None, None, limit, None)
+    chosen = o.selected(suite, False, None, None, None, None, None, limit, None, weights=opts.weights)
     plan, summary = carry_out(chosen, opts)
     own = own_records(plan, opts.records)
     night, commit = utc_now(), git_state()[0]

@@ -12,7 +12,7 @@ import typer
 from vitbench.errors import NothingSelectedError, RecordError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from vitbench.choices import Selected
     from vitbench.engine.options import RunOptions
@@ -49,7 +49,10 @@ Cache = Annotated[
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of data sets [default: VITBENCH_DATA].")]
 Weights = Annotated[
-    list[str] | None, typer.Option("--weights", help="NAME=PATH, repeatable: local weights of a backbone.")
+    list[str] | None,
+    typer.Option(
+        "--weights", help="NAME=PATH, repeatable: local weights of a backbone. NAME@{step}=...{step}...: a series."
+    ),
 ]
 Plugin = Annotated[
     list[str] | None, typer.Option("--plugin", help="A Python file with your own repair, task, ...; repeatable.")
@@ -104,6 +107,7 @@ def selected(
     suite: str | None, everything: bool, backbones: str | None, repairs: str | None, tasks: str | None,
     datasets: str | None, seeds: str | None, limit: int | None, dtype: str | None,
     subset: str | None = None, skip_corrupt: bool = False, draft: bool = False,
+    weights: Sequence[tuple[str, str]] = (),
 ) -> Selected:  # fmt: skip
     """The cells that a command line asks for."""
     from vitbench.choices import Filters, choose
@@ -111,7 +115,10 @@ def selected(
     filters = Filters.parse(backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft)
     if suite is None and not everything and not filters.any_axis:
         raise UsageError("nothing selected", "use --all, --suite NAME, or -b/-r/-t/-d")
-    return choose(suite, filters, default_suite=config().get("suite", "lab"), everything=everything)
+    return choose(
+        suite, filters, default_suite=config().get("suite", "lab"), everything=everything,
+        checkpoints=[name for name, _ in weights],
+    )  # fmt: skip
 
 
 def loaded_or_refused(loaded: Loaded, root: Path) -> Loaded:

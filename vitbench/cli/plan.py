@@ -28,8 +28,9 @@ def plan(
         records, cache, data_root, weights, plugin, offline=offline, cache_budget=parse_bytes(cache_budget)
     )
     chosen = o.selected(
-        suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft
-    )
+        suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft,
+        opts.weights,
+    )  # fmt: skip
     made = make_plan(chosen.choices, Workspace(opts), opts.cache_budget)
     counts = Counter(str(c.status) for c in made.cells)
     names = {"todo": "to do", "cached": "cached", "unavailable": "unavailable", "not_applicable": "not applicable"}

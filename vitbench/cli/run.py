@@ -35,8 +35,9 @@ def run(
         cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
     )  # fmt: skip
     chosen = o.selected(
-        suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft
-    )
+        suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft,
+        opts.weights,
+    )  # fmt: skip
     plan, summary = carry_out(chosen, opts)
     _leaderboard(plan, opts.records)
     report(plan, summary)

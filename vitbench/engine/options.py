@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitbench.catalogue.series import expand_series
 from vitbench.errors import UsageError
 from vitbench.paths import cache_dir
 
@@ -43,13 +44,13 @@ class RunOptions:
 
 
 def parse_weights(items: list[str]) -> tuple[tuple[str, str], ...]:
-    """`NAME=PATH` as given on the command line."""
-    out = []
+    """`NAME=PATH` as given on the command line; `NAME@{step}=...{step}...` gives one entry per checkpoint found."""
+    out: list[tuple[str, str]] = []
     for item in items:
         name, equals, path = item.partition("=")
         if not equals or not name or not path:
             raise UsageError(f"--weights {item!r}", "it needs the form NAME=PATH")
-        out.append((name, path))
+        out += expand_series(name, path)
     return tuple(out)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from vitbench.catalogue import TASKS
+from vitbench.reports.checkpoints import checkpoint_chapter
 from vitbench.reports.grids import (
     Chapter,
     Grid,
@@ -33,7 +34,9 @@ _FAMILIES = {
 def chapters_by(board: Leaderboard, by: By, tables: bool = True) -> list[Chapter]:
     """The chapters of a leaderboard: by task (as it stands), by family of tasks, or a chapter per backbone."""
     if by == "task":
-        return chapters(board, tables)
+        first, *rest = chapters(board, tables) or [None]
+        found = (first, checkpoint_chapter(board), *rest)
+        return [chapter for chapter in found if chapter is not None and chapter.grids]
     made = _families(board, tables) if by == "family" else _backbones(board)
     return [*made, *[c for c in (Chapter("Without a number", (), status(board.missing)),) if c.grids]]
 

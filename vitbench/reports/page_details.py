@@ -19,12 +19,12 @@ from vitbench.records.rows import Rows
 from vitbench.records.schema import Record
 from vitbench.records.store import read, read_rows
 from vitbench.reports.cells import base_of, section_of
+from vitbench.reports.checkpoints import CHECKPOINT
 from vitbench.reports.plots import COLOURS, Curve, Plot, plot
 
 MOST_PLOTS = 24
 # miou_block_3, miou@block=3, miou[layer=3], miou_step_1000: a metric with one value per block, layer or step.
 INDEXED = re.compile(r"^(?P<name>.+?)[_@\[](?P<axis>block|layer|step)[_=]?(?P<at>\d+)\]?$")
-CHECKPOINT = re.compile(r"^(?P<name>[^@+]+)@(?P<step>\d+)(?P<rest>.*)$")  # NAME@STEP, defects after it
 FIELD = re.compile(
     r"^(?P<task>[^\[]+)\[(?P<before>.*?)field=(?P<kind>block|query|key|value)_(?P<at>\d+)(?P<after>.*)\]$"
 )
