@@ -85,8 +85,9 @@ TTA_SHIFT = RepairCard(
     summary="averages each patch over shifted and mirrored views of the image that show it",
     source=_PH_REG,
     upstream_licence="Apache-2.0 (re-implemented)",
+    published_for="CLIP and DINOv2, as the teacher of PH-Reg",
     differs=(
-        "the teacher of PH-Reg as a repair of its own, published for CLIP and DINOv2; one set of offsets for all images of a "
+        "a repair of its own; one set of offsets for all images of a "
         "size, chosen farthest apart with the unshifted view as the first; on grids that are not square each axis has its own "
         "largest shift; CLS, registers, norms and attention are those of the unshifted view. Measured on lab_ssl, 80 val scenes, "
         "one seed: it adds 1.8 points of k-NN mIoU to the clean backbone and recovers 115 % of grid[site=late]"
@@ -105,6 +106,7 @@ SRT = RepairCard(
     summary="averages features over shifts of the image by a few pixels, pooled back to the patches",
     source=Source("Lao et al.", 2024, "2310.03967", "https://github.com/donglao/srt"),
     upstream_licence="none (re-implemented)",
+    published_for="features of ViTs at the resolution of the image",
     differs=(
         "published as a map of the image's resolution, of which this is the pooled form; the unshifted view, which the "
         "authors run twice, is run once and counted twice; d is ours, small for its cost; CLS, registers, norms and "
@@ -126,8 +128,9 @@ PH_REG = RepairCard(
     summary="adds registers and teaches a few weights what an average over shifted views gives",
     source=_PH_REG,
     upstream_licence="Apache-2.0 (re-implemented)",
+    published_for="CLIP and DINOv2",
     differs=(
-        "published for CLIP (with other last blocks for teacher and student) and DINOv2, trained for 100 epochs of Flickr30k; "
+        "published with other last blocks for teacher and student in CLIP, trained for 100 epochs of Flickr30k; "
         "here any ViT with its own last block, for a few epochs on the data set's train split, in its own view; one set of "
         "the teacher's offsets for all images; registers are appended, after a pre-norm where there is one; the rate falls "
         "every step instead of every epoch. Measured on lab_ssl, 50 held-out train scenes, one seed: it recovers 19 % of "

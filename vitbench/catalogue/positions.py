@@ -74,8 +74,9 @@ RASA = RepairCard(
     summary="projects out the planes along which a trained linear map reads row and column, round by round",
     source=_FRANCA,
     upstream_licence="Apache-2.0 (re-implemented)",
+    published_for="Franca, on VOC crops",
     differs=(
-        "published with Franca, on VOC crops; trained on the data set's train tokens in its own view, from zero, "
+        "trained on the data set's train tokens in its own view, from zero, "
         "with a rate at which a round converges; other grid fields get planes of their own. "
         + MISSES.format("-2", "1", "0.1")
     ),
@@ -92,6 +93,7 @@ RASA_RIDGE = RepairCard(
     summary="projects out the planes along which ridge regression reads row and column, round by round",
     source=_FRANCA,
     upstream_licence="Apache-2.0 (re-implemented)",
+    published_for="Franca, on VOC crops",
     differs="a closed form of ours: the authors train each round; no sigmoid. "
     + MISSES.format("-1", "-1", "0.2")
     + ". With "

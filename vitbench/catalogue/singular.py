@@ -95,7 +95,8 @@ SINDER = RepairCard(
     summary="fine-tunes singular values until tokens along a block's singular defect direction look like their neighbours",
     source=_SINDER,
     upstream_licence=_NO_LICENCE,
-    differs="published for DINOv2 ViT-g/14 at 518 px, on 30,504 ImageNet images; here any ViT, registers and GELU too, on "
+    published_for="DINOv2 ViT-g/14",
+    differs="published at 518 px, fitted on 30,504 ImageNet images; here any ViT, registers and GELU too, on "
     "the data set's own train images in the task's view; directions are exact instead of sampled; the history is no longer "
     "than the train split. Tokens are judged against all train tokens, in blocks whose direction some come near: the "
     "published rule (rule=published,least=3) finds 46 % of the clean lab_ssl's images defective and 24 % of its planted outliers. "
