@@ -92,6 +92,7 @@ SINDER = RepairCard(
     acts_on=("*",),
     needs_fit=True,
     edits=True,
+    stochastic=True,
     summary="fine-tunes singular values until tokens along a block's singular defect direction look like their neighbours",
     source=_SINDER,
     upstream_licence=_NO_LICENCE,

@@ -159,12 +159,12 @@ class Repaired:
     states: Mapping[str, State]
 
     @staticmethod
-    def of(repair: Repair[Any], plain: ViT, hw: tuple[int, int] = SQUARE) -> Repaired:
+    def of(repair: Repair[Any], plain: ViT, hw: tuple[int, int] = SQUARE, seed: int = 0) -> Repaired:
         """Fitted on seeded pictures where the card says so; an edit has one state, a map one per field."""
         card = repair.card
         if not card.needs_fit:
             return Repaired(repair, plain, {})
-        state = repair.fit(ImageContext("patch", plain, needs(card, repair.params), hw=hw))
+        state = repair.fit(ImageContext("patch", plain, needs(card, repair.params), seed, hw=hw))
         return Repaired(repair, plain, {"patch": state})
 
     @property
@@ -304,6 +304,17 @@ def determinism(repair: Repair[Any]) -> None:
             _same(one[name], two[name], f"{name} of two runs differs", a, tolerance=0)
 
 
+def fit_does_not_depend_on_the_seed(repair: Repair[Any]) -> None:
+    """Two seeds give one state, unless the card says `stochastic`: what is not, is fitted once for all seeds."""
+    if repair.card.stochastic or not repair.card.needs_fit:
+        return
+    for repaired in _each(repair):
+        other = Repaired.of(repair, repaired.plain, seed=1)
+        same_states(
+            repaired.states, other.states, "the fit depends on the seed, but the card is not stochastic", TOLERANCE
+        )
+
+
 EDIT_CHECKS: Mapping[str, Callable[[Repair[Any]], None]] = {
     check.__name__: check
     for check in (
@@ -313,6 +324,7 @@ EDIT_CHECKS: Mapping[str, Callable[[Repair[Any]], None]] = {
         non_square_inputs,
         prefix_tokens_are_separate,
         backbone_is_left_alone,
+        fit_does_not_depend_on_the_seed,
         state_round_trip,
         determinism,
     )
