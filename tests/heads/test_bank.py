@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -57,7 +59,7 @@ def test_every_head_is_what_torch_trains_alone(norm: bool) -> None:
 
 
 def test_heads_do_not_know_of_each_other() -> None:
-    schedule, data = Schedule("cosine", 5, 0.2), batches(5)
+    schedule, data = Schedule("one_cycle", 5, 0.2), batches(5)
     both, alone = bank([Recipe(0.1, 0.0), Recipe(0.02, 0.1)], schedule), bank([Recipe(0.02, 0.1)], schedule)
     for i, (x, y) in enumerate(data):
         both.step(x, i, loss_of(y))
@@ -68,7 +70,7 @@ def test_heads_do_not_know_of_each_other() -> None:
 def test_an_interrupted_bank_goes_on_bit_for_bit() -> None:
     recipes, schedule, data = (
         [Recipe(0.1, 0.0), Recipe(0.01, 0.1)],
-        Schedule("cosine", 6, 0.3, 0.0, (0.95, 0.85)),
+        Schedule("one_cycle", 6, 0.3, 0.0, (0.95, 0.85)),
         batches(6),
     )
     whole = bank(recipes, schedule, dropout=0.3)
@@ -92,7 +94,10 @@ def test_schedules_are_those_of_the_recipes() -> None:
     assert poly.factor(1500) == pytest.approx(1 - 1500 / 40_000)
     assert poly.factor(750) == pytest.approx(0.5 * (1 - 750 / 40_000), rel=1e-4)
     assert poly.factor(40_000) == 0
-    cosine = Schedule("cosine", 38_400, 1 / 3, 1e-3, (0.95, 0.85))
+    plain = Schedule("cosine", 38_400, 1 / 3)
+    assert plain.factor(6_400) == pytest.approx(0.5 * 0.5 * (1 + math.cos(math.pi / 6)), rel=1e-4)
+    assert plain.factor(19_200) == pytest.approx(0.5)
+    cosine = Schedule("one_cycle", 38_400, 1 / 3, 1e-3, (0.95, 0.85))
     assert cosine.factor(12_800) == pytest.approx(1)
     assert cosine.factor(38_400) == pytest.approx(1e-3)
     assert cosine.factor((12_800 + 38_400) // 2) == pytest.approx(0.5005)

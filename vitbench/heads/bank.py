@@ -22,13 +22,14 @@ _WARM_RATIO = 1e-6  # of the learning rate in the first step
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up over a share of the iterations, then linearly or along a cosine to `final` of the rate.
+    """Linear warm-up over a share of the iterations, and a decay to `final` of the rate.
 
-    `poly` multiplies warm-up and decay, as mmcv does; `cosine` starts its decay where the warm-up ends. `beta1`: (high, low)
-    where the first Adam moment falls while the rate rises and rises while it falls.
+    `poly` (linear) and `cosine` decay from the first iteration on and multiply with the warm-up, as mmcv does; `one_cycle`
+    starts its cosine where the warm-up ends. `beta1`: (high, low) where the first Adam moment falls while the rate rises and
+    rises while it falls.
     """
 
-    kind: Literal["poly", "cosine"]
+    kind: Literal["poly", "cosine", "one_cycle"]
     iterations: int
     warmup: float
     final: float = 0.0
@@ -38,9 +39,10 @@ class Schedule:
         """What the learning rate is multiplied by in iteration i (0-based)."""
         warm = round(self.warmup * self.iterations)
         ramp = 1 - (1 - i / warm) * (1 - _WARM_RATIO) if i < warm else 1.0
-        if self.kind == "poly":
-            return ramp * (1 - i / self.iterations)
-        return ramp if i < warm else self.final + (1 - self.final) * self._falling(i, warm)
+        if self.kind == "one_cycle":
+            return ramp if i < warm else self.final + (1 - self.final) * self._falling(i, warm)
+        left = 1 - i / self.iterations if self.kind == "poly" else self._falling(i, 0)
+        return ramp * (self.final + (1 - self.final) * left)
 
     def momentum(self, i: int) -> float | None:
         """The first Adam moment in iteration i; None where it stays as it is."""

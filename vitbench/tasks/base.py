@@ -48,7 +48,10 @@ class TaskContext:
 
 
 class Task(ABC, Generic[S]):
-    """Base of all tasks. `settings` is the frozen dataclass of the protocol (with what the suite overrides)."""
+    """Base of all tasks. `settings` is the frozen dataclass of the protocol (with what the suite overrides).
+
+    Where the protocol says `streams`, `fit` and `measure` are given `vitbench.tasks.live.LiveImages` instead of stored tokens.
+    """
 
     card: ClassVar[TaskCard]
 

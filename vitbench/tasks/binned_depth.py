@@ -74,7 +74,7 @@ class BinnedDepth(Task[StreamDepthSettings]):
                 raise UsageError(f"beta1={s.beta1}", "one value, or HIGH/LOW")
             cycle = (beta1[0], beta1[1]) if len(beta1) == 2 else None
             return HeadBank(
-                x.shape[-1], s.bins, tried, Schedule("cosine", s.iterations, s.warmup, s.final_rate, cycle), norm=s.norm,
+                x.shape[-1], s.bins, tried, Schedule(s.schedule, s.iterations, s.warmup, s.final_rate, cycle), norm=s.norm,
                 seed=context.seed, device=x.device, betas=(beta1[0], s.beta2), clip=s.clip,
             )  # fmt: skip
 

@@ -44,7 +44,9 @@ class StreamSegmentationSettings(StreamSettings):
     )
     hue: float = setting(0.1, "largest turn of the hue, as a share of the circle")
     antialias: bool = setting(False, "resize images with an antialiasing filter")
-    schedule: Literal["poly", "cosine"] = setting("poly", "how the learning rate falls to zero after the warm-up")
+    schedule: Literal["poly", "cosine", "one_cycle"] = setting(
+        "poly", "how the learning rate falls (poly, linearly, or cosine: from the start; one_cycle: after the warm-up)"
+    )
     dropout: float = setting(0.0, "share of channels dropped per image in training")
 
 
@@ -67,6 +69,10 @@ class StreamDepthSettings(StreamSettings):
     max_depth_m: float = setting(10.0, "last bin; pixels farther (in tests: this far or farther) are not valid")
     upsample: int = setting(4, "bilinear upsampling of the logits before they become depths")
     norm: bool = setting(False, "batch norm before the linear layer")
+    schedule: Literal["poly", "cosine", "one_cycle"] = setting(
+        "cosine",
+        "how the learning rate falls (poly, linearly, or cosine: from the start; one_cycle: after the warm-up)",
+    )
     final_rate: float = setting(0.0, "the learning rate at the end, as a share of the largest")
     beta1: str = setting("0.9", "first moment of AdamW; HIGH/LOW falls while the rate rises, and rises again")
     beta2: float = setting(0.999, "second moment of AdamW")
@@ -99,7 +105,7 @@ DINOV3_SEGMENTATION = Protocol(
     name="dinov3",
     version=1,
     settings=StreamSegmentationSettings(
-        weight_decay="1e-3", long_px=None, hue=0.5, antialias=True, schedule="cosine", dropout=0.1
+        weight_decay="1e-3", long_px=None, hue=0.5, antialias=True, schedule="one_cycle", dropout=0.1
     ),
     entry=_SEGMENTATION,
     streams=True,
@@ -147,8 +153,8 @@ DINOV3_DEPTH = Protocol(
     name="dinov3",
     version=1,
     settings=StreamDepthSettings(
-        field="patch", learning_rate="3e-4", weight_decay="1e-4", upsample=1, norm=True, final_rate=1e-3, beta1="0.95/0.85",
-        beta2=0.99,
+        field="patch", learning_rate="3e-4", weight_decay="1e-4", upsample=1, norm=True, schedule="one_cycle",
+        final_rate=1e-3, beta1="0.95/0.85", beta2=0.99,
     ),
     entry=_DEPTH,
     streams=True,
