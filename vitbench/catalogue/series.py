@@ -34,7 +34,7 @@ def expand_series(name: str, path: str) -> list[tuple[str, str]]:
         )
     before, after = str(Path(path).expanduser()).split(PLACEHOLDER)
     pattern = f"{glob.escape(before)}*{glob.escape(after)}"
-    files = sorted(glob.glob(pattern))  # noqa: PTH207: absolute or not, which Path.glob does not take
+    files = sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not files:
         raise UsageError(
             f"{given}: no file matches", "check the path; each checkpoint is a file with its step in the name"
