@@ -132,6 +132,7 @@ def _fields(
     # A stream of its own for later fields, so that the earlier ones stay what they were.
     late = np.random.default_rng([int(labels.sum()), 1])
     return {
+        **_diagnostic_fields(cut, foreground, tokens),
         **{name: (keys + 0.4 * late.normal(size=keys.shape)).astype(np.float32) for name in SWEPT if name != "key"},
         "patch": tokens.astype(np.float32),
         "key": (keys + 0.2 * rng.normal(size=keys.shape)).astype(np.float32),
@@ -140,3 +141,21 @@ def _fields(
         "pixels": pixels,
         "flags": flags,
     }
+
+
+def _diagnostic_fields(cut: Any, foreground: Any, tokens: Any) -> dict[str, Any]:
+    """Fields that only diagnostics read, from a stream of random numbers of their own."""
+    rng = np.random.default_rng([int(cut.sum()), 2])
+    h, w, channels = tokens.shape
+    attention = foreground + 0.5 * rng.random((3, h, w))
+    attention /= 1.2 * attention.sum((1, 2), keepdims=True)
+    embedded = cut.mean(-1, keepdims=True) / 255 + rng.normal(size=(h, w, channels))
+    registers = rng.normal(size=(2, channels)) + tokens.mean((0, 1))
+    cosines = np.tanh(rng.normal(size=(2, 3, h, w)))
+    cosines[1, :, 0, 0] = 0.99
+    spread = rng.random((5, h, w)) * np.array([3, 4, 20, 30, 1])[:, None, None]
+    made = {
+        "patch_embed": embedded, "registers": registers, "cls_similarity": cosines[0], "singular_cosine": np.abs(cosines[1]),
+        "attention_spread": spread, "cls_attention": attention, "register_attention": attention[:2],
+    }  # fmt: skip
+    return {name: value.astype(np.float32) for name, value in made.items()}

@@ -175,7 +175,7 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         fitted = time.perf_counter()
         rows = task.measure(head, streams["val"], context)
         measured = time.perf_counter()
-        metrics = summarise(rows, measures(card.metric))
+        metrics = summarise(rows, measures(card.metric, rows.info))
         cost = _cost(job, bench, streams, fitted - started, measured - fitted)
         cost["forwards"] += sum(split.forwards for split in live.values()) * job.forwards_per_image
         flags = {**task.flags(head, rows), **_fit_flags(job), **_skipped(job, streams)}

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 from vitbench.records.rows import Measure
 
 
-def measures(kind: str) -> tuple[Measure, ...]:
-    """The measures of a metric kind (`segmentation`, `depth`, `boxes`, ...): the module's MEASURES."""
-    found: tuple[Measure, ...] = importlib.import_module(f"vitbench.metrics.{kind}").MEASURES
-    return found
+def measures(kind: str, info: Mapping[str, Any] | None = None) -> tuple[Measure, ...]:
+    """The measures of a metric kind (`segmentation`, `depth`, `boxes`, ...): the module's MEASURES.
+
+    With the constants of rows (`info`) also those of which there are as many as these say, such as one per block.
+    """
+    module = importlib.import_module(f"vitbench.metrics.{kind}")
+    found: tuple[Measure, ...] = module.MEASURES
+    further = getattr(module, "further_measures", None)
+    return found if info is None or further is None else (*found, *further(info))

@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from vitbench.errors import UsageError
+from vitbench.errors import DataError, UsageError
 from vitbench.metrics.norms import mad_threshold
-from vitbench.tasks.base import Batch
+from vitbench.tasks.base import Batch, TokenStream
+
+REFERENCE_IMAGES = 1000
 
 
 def block_norms(batch: Batch, block: int) -> Tensor:
@@ -32,3 +34,16 @@ class NormReference:
     def threshold(self) -> float:
         """Norm above which a token is an outlier."""
         return float(mad_threshold(np.concatenate(self._parts), self._k_mad))
+
+
+def split_threshold(stream: TokenStream, k_mad: float, block: int) -> float:
+    """Norm above which a token of a split is an outlier, from its first 1,000 images. Raises DataError where it has none."""
+    reference, images = NormReference(k_mad, block), 0
+    for batch in stream:
+        reference.add(batch)
+        images += len(batch.tokens)
+        if images >= REFERENCE_IMAGES:
+            break
+    if not images:
+        raise DataError("the split to measure on is empty", "check the data set and --limit")
+    return reference.threshold()

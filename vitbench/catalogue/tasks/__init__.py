@@ -7,6 +7,7 @@ from vitbench.catalogue.tasks.classification import KNN_CLASSIFICATION, LINEAR_C
 from vitbench.catalogue.tasks.clusters import CLUSTER_SEGMENTATION
 from vitbench.catalogue.tasks.correspondence import CORRESPONDENCE, VIEW_CORRESPONDENCE
 from vitbench.catalogue.tasks.depth import DEPTH
+from vitbench.catalogue.tasks.diagnostics import NEIGHBOUR_SIMILARITY, POSITION_LEAKAGE, RANK
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
 from vitbench.catalogue.tasks.retrieval import INSTANCE_RETRIEVAL, RETRIEVAL
@@ -30,4 +31,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     POSITION_PROBE,
     PIXEL_PROBE,
     TOKEN_NORMS,
+    NEIGHBOUR_SIMILARITY,
+    POSITION_LEAKAGE,
+    RANK,
 )

@@ -1,0 +1,156 @@
+"""Diagnostics against slow, obvious re-statements."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from vitbench.catalogue import TASKS
+from vitbench.errors import UsageError
+from vitbench.metrics import measures
+from vitbench.metrics.norms import mad_threshold
+from vitbench.tasks.base import Batch
+from vitbench.tasks.memory import MemoryStream
+from vitbench.tokens.types import Tokens
+
+from .streams import context, scenes_stream
+
+CONTEXT = context(6, (2, 3, 4, 5), 4)
+
+
+def task(name, protocol=None, **changes):
+    card = TASKS.get(name)
+    chosen = card.protocol(protocol) if protocol else card.protocols[0]
+    return TASKS.load(name)(dataclasses.replace(chosen.settings, **changes))
+
+
+def numbers(name, rows):
+    return {m.name: float(m.value(rows.sums(), rows.info)) for m in measures(TASKS.get(name).metric, rows.info)}
+
+
+def with_field(stream, field, change):
+    out = []
+    for b in stream:
+        fields = {**b.tokens.fields, field: change(b.tokens[field])}
+        out.append(Batch(Tokens(fields, b.tokens.geometry, b.tokens.keys), b.targets))
+    return MemoryStream(out, stream.split)
+
+
+def gathered(stream, field):
+    return torch.cat([b.tokens[field] for b in stream]).double().numpy()
+
+
+# -- neighbours --------------------------------------------------------------------------------------------------------
+
+
+def test_every_pair_of_neighbours_counts_for_both_of_its_tokens_in_their_group():
+    generator = torch.Generator().manual_seed(0)
+
+    def scattered(norms):
+        return norms * (1 + 30 * (torch.rand(norms.shape, generator=generator) > 0.9))
+
+    val = with_field(scenes_stream(5, "val", 1), "norms", scattered)
+    x, norms = gathered(val, "patch_embed"), gathered(val, "norms")[:, -1]
+    outlier = norms > mad_threshold(norms.ravel(), 10)
+    groups = {False: [], True: []}
+    images, h, w = norms.shape
+    for i in range(images):
+        for r in range(h):
+            for c in range(w):
+                for dr, dc in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+                    if 0 <= r + dr < h and 0 <= c + dc < w:
+                        a, b = x[i, r, c], x[i, r + dr, c + dc]
+                        cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+                        groups[bool(outlier[i, r, c])].append(cosine)
+    found = numbers("neighbour_similarity", task("neighbour_similarity").measure(None, val, CONTEXT))
+    normal, high = groups[False], groups[True]
+    assert len(high) > 20
+    assert found["cosine_normal"] == pytest.approx(np.mean(normal), abs=1e-5)
+    assert found["cosine_outlier"] == pytest.approx(np.mean(high), abs=1e-5)
+    assert found["median_outlier"] == pytest.approx(np.median(high), abs=0.02)
+    truth = [0] * len(normal) + [1] * len(high)
+    assert found["AUROC"] == pytest.approx(100 * roc_auc_score(truth, normal + high), abs=0.3)
+    assert found["outliers"] == pytest.approx(100 * len(high) / len(truth))
+
+
+def test_the_auroc_is_undefined_without_outliers():
+    val = with_field(scenes_stream(3, "val", 1), "norms", torch.ones_like)
+    found = numbers("neighbour_similarity", task("neighbour_similarity").measure(None, val, CONTEXT))
+    assert np.isnan([found["AUROC"], found["cosine_outlier"], found["median_outlier"]]).all()
+    assert np.isfinite(found["cosine_normal"])
+
+
+# -- position ----------------------------------------------------------------------------------------------------------
+
+
+def test_position_leakage_is_what_a_regression_on_positions_explains_of_other_images():
+    train, val = scenes_stream(9, "train", 0), scenes_stream(4, "val", 1)
+    leakage = task("position_leakage")
+    found = numbers("position_leakage", leakage.measure(leakage.fit(train, CONTEXT), val, CONTEXT))
+    x, y = gathered(train, "patch"), gathered(val, "patch")
+    n, h, w, _ = x.shape
+    means = {"explained": x.mean(0, keepdims=True), "explained_row": x.mean((0, 2), keepdims=True)}
+    means["explained_column"] = x.mean((0, 1), keepdims=True)
+    tokens = {"explained": n, "explained_row": n * w, "explained_column": n * h}
+    total = ((y - x.mean((0, 1, 2))) ** 2).sum()
+    for name, mean in means.items():
+        left = ((y - mean) ** 2).sum() * tokens[name] / (tokens[name] + 1)
+        assert found[name] == pytest.approx(100 * (1 - left / total), abs=1e-4), name
+
+
+def test_noise_has_no_position_and_stripes_have_that_of_their_axis():
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(x):
+        return torch.randn(x.shape, generator=generator)
+
+    def stripes(x):
+        return noise(x) + 3 * torch.arange(x.shape[2])[:, None] % 5
+
+    leakage = task("position_leakage")
+    results = []
+    for change in (noise, stripes):
+        train, val = (with_field(scenes_stream(20, s, i), "patch", change) for i, s in enumerate(("train", "val")))
+        results.append(numbers("position_leakage", leakage.measure(leakage.fit(train, CONTEXT), val, CONTEXT)))
+    assert abs(results[0]["explained"]) < 1
+    assert results[1]["explained"] == pytest.approx(results[1]["explained_column"], abs=1)
+    assert results[1]["explained"] > 50 > 1 > abs(results[1]["explained_row"])
+    with pytest.raises(UsageError, match="one grid size"):
+        leakage.measure(leakage.fit(train, CONTEXT), scenes_stream(2, "val", 1, hw=(48, 20)), CONTEXT)
+
+
+# -- rank --------------------------------------------------------------------------------------------------------------
+
+
+def rankme(x):
+    values = np.linalg.svd(x, compute_uv=False)
+    p = values / values.sum()
+    return np.exp(-sum(q * np.log(q) for q in p if q > 0))
+
+
+def test_rank_and_uniformity_equal_the_singular_values_and_pairs_they_are_defined_by():
+    val = scenes_stream(4, "val", 1)
+    found = numbers("rank", task("rank").measure(None, val, CONTEXT))
+    x = gathered(val, "patch")
+    x = x.reshape(len(x), -1, x.shape[-1])
+    assert found["effective_rank"] == pytest.approx(np.mean([rankme(image) for image in x]), rel=1e-4)
+    assert found["effective_rank_split"] == pytest.approx(rankme(x.reshape(-1, x.shape[-1])), rel=1e-4)
+    kernels = []
+    for image in x:
+        unit = image / np.linalg.norm(image, axis=1, keepdims=True)
+        pairs = [np.exp(-2 * ((unit[a] - unit[b]) ** 2).sum()) for a in range(len(unit)) for b in range(a)]
+        kernels.append(np.mean(pairs))
+    assert found["uniformity"] == pytest.approx(np.log(np.mean(kernels)), abs=1e-5)
+
+
+def test_equal_tokens_have_rank_one_and_orthogonal_ones_as_many_as_there_are():
+    val = scenes_stream(2, "val", 1, hw=(16, 16), channels=24)
+    same = with_field(val, "patch", torch.ones_like)
+    assert numbers("rank", task("rank").measure(None, same, CONTEXT))["effective_rank"] == pytest.approx(1, abs=1e-3)
+    eye = torch.eye(16, 24).reshape(1, 4, 4, 24).repeat(2, 1, 1, 1)
+    apart = with_field(val, "patch", lambda _: eye)
+    assert numbers("rank", task("rank").measure(None, apart, CONTEXT))["effective_rank"] == pytest.approx(16)
