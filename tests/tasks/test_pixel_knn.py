@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vitbench.catalogue.tasks.segmentation_knn import CapiKnnSettings
-from vitbench.errors import UsageError
+from vitbench.errors import DataError, UsageError
 from vitbench.metrics import measures
 from vitbench.tasks.memory import MemoryStream
 from vitbench.tasks.pixel_knn import CellMemory, PixelKnnSegmentation, pixel_votes
@@ -152,3 +152,12 @@ def test_euclidean_search_finds_the_nearest_even_far_from_the_origin():
     queries = torch.randn(50, 8, generator=torch.Generator().manual_seed(1)) + 10
     found = CellMemory(memory, np.zeros((200, 1), np.uint8), "l2").nearest(queries, 1)[:, 0]
     np.testing.assert_array_equal(found, torch.cdist(queries, memory).argmin(1))
+
+
+def test_an_undeclared_class_of_the_test_images_cannot_be_told_from_void_under_compat():
+    train, val = scenes_stream(6, "train", 0), scenes_stream(3, "val", 1)
+    val.batches[0].targets[1]["segmentation"][:8, :8] = 11
+    plain, compat = (PixelKnnSegmentation(CapiKnnSettings(ks="1", distances="l2", compat=c)) for c in (False, True))
+    assert plain.measure(plain.fit(train, context()), val, context()).stats["tp"].shape[1] == 12
+    with pytest.raises(DataError, match="'val-1' shows a class"):
+        compat.measure(compat.fit(train, context()), val, context())

@@ -166,6 +166,10 @@ class PixelKnnSegmentation(Task[CapiKnnSettings]):
                 seen: list[Labels] = []
                 found = self._scored(batch, i, head.memory, [head.k], head.scale, head.n_classes, context, seen.append)
                 scores = torch.from_numpy(seen[0][:, : head.n_classes].reshape(h, w, -1))
+                if self.settings.compat and len(found[head.k]) > head.n_classes + 1:
+                    raise DataError(
+                        f"image {key!r} shows a class that no train image has", "name all classes of the data set"
+                    )
                 counts = _counts(found[head.k], self.settings.compat)
                 units.add(key, {**counts, **token_stats(batch, i, scores, context)})
         return units.rows({"object_classes": object_classes(context), "ignore_index": context.dataset.ignore_index})
