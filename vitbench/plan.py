@@ -182,9 +182,8 @@ class _Builder:
                 if not live or (name == "train" and fits):
                     whole = name in choice.task.card.splits and not live
                     sweep.want(stores[name], ref, needs if whole else self._fit_fields(fields, maps))
-            for _, _, fit_id in fits:
-                self.fits.update({f.id: f for f in sweep.pending_fits if f.id == fit_id})
-            self.fits.update({f.id: f for f in sweep.pending_fits if f.id in dict(sweep.edit_fits).values()})
+            asked = {fit for _, _, fit in fits} | set(dict(sweep.edit_fits).values())
+            self.fits.update({f.id: f for f in sweep.pending_fits if f.id in asked})
         return CellJob(
             slot, identity, components, "cached" if cached else "todo",
             maps=tuple(s.text for s in maps), fits=fits, stores={} if live else stores, splits=splits,
