@@ -29,7 +29,7 @@ def test_a_night_is_one_short_line_a_headline(tmp_path: Path) -> None:
     path = write_night(
         tmp_path, [entry(), entry(backbone="lab_sup")], "2026-01-02T03:04:05.6Z", "c" * 40, lambda e: "w"
     )
-    assert path.name == "20260102T030405Z-cccccccccc.jsonl"
+    assert path.name == "20260102T030405.6Z-cccccccccc.jsonl"
     lines = path.read_text().splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) < 1000
@@ -47,6 +47,12 @@ def test_the_paired_difference_of_two_nights_survives_the_short_form(tmp_path: P
     short = paired_difference(second.estimate, first.estimate)
     assert short.delta == pytest.approx(-0.5)
     assert (short.ci_low, short.ci_high) == pytest.approx((-0.5, -0.5), abs=0.01)
+
+
+def test_two_runs_within_a_second_are_two_nights(tmp_path: Path) -> None:
+    for fraction in ("100000", "200000"):
+        write_night(tmp_path, [entry()], f"2026-01-01T00:00:00.{fraction}Z", "c" * 40, lambda e: "")
+    assert len(read_history(tmp_path)) == 2
 
 
 def test_cells_without_a_number_are_no_points(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def write_night(
 ) -> Path:
     """Write the headlines of a night (UTC, ISO 8601) to a new file. Raises RecordError or StorageError."""
     lines = [_line(e, night, commit, weights(e)) for e in entries if e.status == "ok" and e.value is not None]
-    stamp = file_name(night.partition(".")[0].replace("-", "").replace(":", "").rstrip("Z") + "Z")
+    stamp = file_name(night.replace("-", "").replace(":", ""))
     path = folder / f"{stamp}-{commit[:10] or 'release'}.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
