@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from vitbench.catalogue.fields import GRID_FIELDS, joined_fields, parse_field, stored_dtype
-from vitbench.catalogue.resolve import RepairStep, planted, repair_chain
+from vitbench.catalogue.cards import BackboneCard
+from vitbench.catalogue.fields import GRID_FIELDS, absent, joined_fields, parse_field, stored_dtype
+from vitbench.catalogue.resolve import RepairStep, TaskRef, planted, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.choices import Choice
 from vitbench.errors import UnavailableError, UsageError
@@ -82,6 +83,8 @@ class _Builder:
                         "not_applicable", f"{step.card.name} does not act on {field_name!r}, which the task reads", ""
                     ),
                 )
+        if refused := _unsuited(choice.task, state.card, field_name, maps):
+            return self._missing(slot, refused)
         if state.status == "unavailable":
             return self._missing(slot, _Refused("unavailable", state.reason, state.remedy))
         splits = self._splits(choice, fit=any(s.card.needs_fit for s in chain))
@@ -237,7 +240,12 @@ class _Builder:
         cells = max(h // card.patch_px, 1) * max(w // card.patch_px, 1)
         dim = card.embed_dim or 768
         kind = parse_field(name).kind
-        per_cell = {"norms": card.depth or 12, "pixels": 3 * card.patch_px**2, "flags": 1}
+        per_cell = {
+            **dict.fromkeys(("norms", "cls_similarity", "singular_cosine"), card.depth or 12),
+            "attention_spread": 5,
+            "pixels": 3 * card.patch_px**2,
+            "flags": 1,
+        }
         channels = dim if kind in GRID_FIELDS else per_cell.get(kind, dim / cells)
         size = {"float32": 4, "float16": 2, "uint8": 1, "bool": 1}[stored_dtype(name)]
         return int(job.split.images * cells * channels * size)
@@ -262,6 +270,20 @@ class _Refused:
     status: Literal["unavailable", "not_applicable"]
     reason: str
     remedy: str
+
+
+def _unsuited(task: TaskRef, card: BackboneCard, field_name: str, maps: tuple[RepairStep, ...]) -> _Refused | None:
+    """Why a task cannot be asked of a backbone (of unknown ones only the pass will tell) or of what a repair makes of it."""
+    for name in (*joined_fields(field_name), *task.card.aux(task.settings)):
+        reason = absent(name, card.prefix_tokens - card.registers, card.registers) if card.embed_dim else ""
+        if reason:
+            return _Refused("not_applicable", f"{card.name} has {reason}, so no {name!r}", "")
+    compared = task.card.compared
+    for step in maps if compared else ():
+        if step.acts_on(compared):
+            reason = f"{step.card.name} maps {field_name!r} and {compared!r} apart, so they cannot be compared"
+            return _Refused("not_applicable", reason, "")
+    return None
 
 
 class _Sweep:

@@ -154,3 +154,84 @@ def test_equal_tokens_have_rank_one_and_orthogonal_ones_as_many_as_there_are():
     eye = torch.eye(16, 24).reshape(1, 4, 4, 24).repeat(2, 1, 1, 1)
     apart = with_field(val, "patch", lambda _: eye)
     assert numbers("rank", task("rank").measure(None, apart, CONTEXT))["effective_rank"] == pytest.approx(16)
+
+
+# -- foreground --------------------------------------------------------------------------------------------------------
+
+
+def cosines_by_hand(stream):
+    x, cls = gathered(stream, "patch"), gathered(stream, "cls")
+    return np.array(
+        [
+            [[t @ c / np.linalg.norm(t) / np.linalg.norm(c) for t in row] for row in image]
+            for image, c in zip(x, cls, strict=True)
+        ]
+    )
+
+
+def test_foreground_alignment_is_the_auc_and_gap_of_each_image_over_its_labelled_patches():
+    val = scenes_stream(6, "val", 1)
+    val.batches[0].targets[1]["segmentation"][:] = 0  # nothing but background
+    targets = [t for b in val for t in b.targets]
+    aucs, gaps = [], []
+    for cosines, target in zip(cosines_by_hand(val), targets, strict=True):
+        truth, scores = [], []
+        for r in range(8):
+            for c in range(10):
+                pixels = target["segmentation"][4 * r : 4 * r + 4, 4 * c : 4 * c + 4].ravel()
+                pixels = pixels[pixels != 255]
+                if len(pixels):
+                    truth.append(np.isin(pixels, (2, 3, 4, 5)).mean() >= 0.5)
+                    scores.append(cosines[r, c])
+        if 0 < sum(truth) < len(truth):
+            aucs.append(roc_auc_score(truth, scores))
+            values, inside = np.array(scores), np.array(truth)
+            gaps.append(values[inside].mean() - values[~inside].mean())
+    alignment = task("foreground_alignment")
+    rows = alignment.measure(None, val, CONTEXT)
+    found = numbers("foreground_alignment", rows)
+    assert len(aucs) == 5
+    assert alignment.flags(None, rows) == {"images_of_one_kind": 1}
+    assert found["AUC"] == pytest.approx(100 * np.mean(aucs), abs=1e-4)
+    assert found["gap"] == pytest.approx(np.mean(gaps), abs=1e-5)
+
+
+def test_a_point_hits_if_a_box_touches_its_patch_and_single_boxes_are_scored_apart():
+    val = scenes_stream(8, "val", 1)
+    targets = [t for b in val for t in b.targets]
+    targets[0]["boxes"] = np.concatenate([targets[0]["boxes"], [[0, 0, 3, 3]]])
+    targets[1]["boxes"] = np.zeros((0, 4), np.float32)
+    hits, chances = [], []
+    for i, (cosines, target) in enumerate(zip(cosines_by_hand(val), targets, strict=True)):
+        if not len(target["boxes"]):
+            continue
+        best = divmod(int(cosines.argmax()), 10)
+        inside = {
+            (r, c)
+            for x0, y0, x1, y1 in target["boxes"]
+            for r in range(int(y0 // 4), min(int(y1 // 4), 7) + 1)
+            for c in range(int(x0 // 4), min(int(x1 // 4), 9) + 1)
+        }
+        hits.append((best in inside, i))
+        chances.append(len(inside) / 80)
+    point = task("point_in_box")
+    rows = point.measure(None, val, CONTEXT)
+    found = numbers("point_in_box", rows)
+    assert point.flags(None, rows) == {"images_without_boxes_in_view": 1}
+    assert found["hit"] == pytest.approx(100 * np.mean([h for h, _ in hits]))
+    assert found["hit_single"] == pytest.approx(100 * np.mean([h for h, i in hits if i]))
+    assert found["hit_chance"] == pytest.approx(100 * np.mean(chances))
+    assert 0 < found["hit_centre"] < 100
+
+
+def test_similarity_with_cls_is_reported_for_every_block():
+    val = scenes_stream(5, "val", 1)
+    found = numbers("patch_cls_similarity", task("patch_cls_similarity").measure(None, val, CONTEXT))
+    cosines = gathered(val, "cls_similarity")
+    for block in range(3):
+        assert found[f"cosine_block_{block}"] == pytest.approx(cosines[:, block].mean(), abs=1e-6)
+        spread = np.mean([image[block].std() for image in cosines])
+        assert found[f"spread_block_{block}"] == pytest.approx(spread, abs=1e-6)
+    assert found["cosine"] == found["cosine_block_2"]
+    with pytest.raises(UsageError, match="block 3 of 3"):
+        task("patch_cls_similarity", block=3).measure(None, val, CONTEXT)

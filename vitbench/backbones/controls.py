@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitbench.backbones.base import Backbone
 from vitbench.backbones.lab import build_lab_vit, start_with_edges
+from vitbench.backbones.summaries import cls_cosines
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue.backbones import RandomViTParams
 from vitbench.catalogue.cards import BackboneCard
@@ -79,6 +80,11 @@ class _Stateless(Backbone):
         if kind == "norms":
             norms: Tensor = torch.linalg.vector_norm(features, dim=-1, dtype=torch.float32)
             return norms[:, None]
+        if kind == "cls_similarity":
+            b, h, w, _ = features.shape
+            return cls_cosines(features.flatten(1, 2), 0, slice(None)).reshape(b, 1, h, w)
+        if kind in ("singular_cosine", "attention_spread"):
+            return features.new_zeros(len(features), 0, *features.shape[1:3], dtype=torch.float32)
         if kind == "registers":
             return features.new_zeros(len(features), 0, features.shape[-1])
         raise NotApplicableError(f"control {self.card.name!r} has no attention, so no field {kind!r}")

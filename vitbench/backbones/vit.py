@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from vitbench.backbones.adapters import PROJECTIONS, attention_parts
 from vitbench.backbones.base import Backbone
 from vitbench.backbones.edits import Edit, EditContext, as_grid, attention_owners, installed
+from vitbench.backbones.singular import defect_directions
+from vitbench.backbones.summaries import attention_spread, cls_cosines, direction_cosines
 from vitbench.catalogue.cards import BackboneCard
 from vitbench.catalogue.fields import Field, parse_field
 from vitbench.errors import NotApplicableError, TokensError, UsageError
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
 
+PER_BLOCK = ("norms", "cls_similarity", "singular_cosine")  # one number per patch after every block
 STREAM_FIELDS = ("block", "normed", "cls_block", "cls_normed")
 _NEEDED = ("forward_features", "patch_embed", "blocks", "norm", "num_prefix_tokens")
 
@@ -54,6 +57,16 @@ class ViT(Backbone):
         self.has_cls = getattr(module, "cls_token", None) is not None
         first = next(module.parameters())
         self.device, self.dtype = first.device, first.dtype
+        self._directions: Tensor | None = None
+
+    def directions(self) -> Tensor:
+        """Singular defect direction after every block, l c; none (0 c) where the blocks have no such directions."""
+        if self._directions is None:
+            try:
+                self._directions = defect_directions(self.blocks)
+            except NotApplicableError:
+                self._directions = torch.zeros(0, self.card.embed_dim)
+        return self._directions
 
     def edited(self, *edits: Edit, card: BackboneCard | None = None, digest: str | None = None) -> ViT:
         """A new view on the same module with further edits, applied after those it has."""
@@ -124,15 +137,19 @@ class _Taken:
         self.view, self.context = view, context
         self.replaced = attention_owners(view.edits, view.depth)
         self.blocks: dict[int, Tensor] = {}
-        self.norms: list[Tensor] = []
+        self.per_block: dict[str, list[Tensor]] = {kind: [] for kind in PER_BLOCK}
         self.projections: dict[Field, Tensor] = {}
         self.patch_embed: Tensor | None = None
         self.prefix_attention: Tensor | None = None
+        self.spread: Tensor | None = None
         kinds = {f.kind for f in wanted}
         take_blocks = {f.block for f in wanted if f.kind in STREAM_FIELDS}
+        per_block = [kind for kind in PER_BLOCK if kind in kinds]
+        if "singular_cosine" in kinds and not len(view.directions()):
+            per_block.remove("singular_cosine")
         for i, block in enumerate(view.blocks):
-            if "norms" in kinds or i in take_blocks:
-                self._on_block(stack, block, i, i in take_blocks, "norms" in kinds)
+            if per_block or i in take_blocks:
+                self._on_block(stack, block, i, i in take_blocks, per_block)
         for f in wanted:
             if f.kind in PROJECTIONS and f not in self.projections:
                 self._on_projection(stack, f)
@@ -140,16 +157,25 @@ class _Taken:
             self._on_patch_embed(stack)
         if kinds & {"cls_attention", "register_attention"}:
             self._on_attention(stack)
+        if "attention_spread" in kinds:
+            self._on_spread(stack)
 
-    def _on_block(self, stack: ExitStack, block: nn.Module, i: int, keep: bool, norms: bool) -> None:
+    def _on_block(self, stack: ExitStack, block: nn.Module, i: int, keep: bool, per_block: Sequence[str]) -> None:
         def hook(_module: nn.Module, _args: Any, out: Tensor) -> None:
             if keep:
                 self.blocks[i] = out
-            if norms:
-                patches = out[:, self.context.patch_slice]
-                self.norms.append(torch.linalg.vector_norm(patches, dim=-1, dtype=torch.float32))
+            for kind in per_block:
+                self.per_block[kind].append(self._summary(kind, i, out))
 
         stack.callback(block.register_forward_hook(hook).remove)
+
+    def _summary(self, kind: str, i: int, out: Tensor) -> Tensor:
+        where = self.context.patch_slice
+        if kind == "norms":
+            return torch.linalg.vector_norm(out[:, where], dim=-1, dtype=torch.float32)
+        if kind == "cls_similarity":
+            return cls_cosines(out, int(self.view.has_cls), where)
+        return direction_cosines(out[:, where], self.view.directions()[i])
 
     def _on_projection(self, stack: ExitStack, f: Field) -> None:
         parts = attention_parts(self.view.blocks[f.block or 0])
@@ -191,6 +217,24 @@ class _Taken:
 
         stack.callback(parts.module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
+    def _on_spread(self, stack: ExitStack) -> None:
+        last = self.view.depth - 1
+        try:
+            parts = attention_parts(self.view.blocks[last])
+        except NotApplicableError:
+            return
+        editor = self.replaced.get(last)
+
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+            x, rope = args[0], kwargs.get("rope")
+            if editor is None:  # an image at a time: all of a batch would be T x T weights for each of its heads
+                weights: Any = (parts.logits(image[None], rope)[0].softmax(dim=-1, dtype=torch.float32) for image in x)
+            else:
+                weights = editor.weights(last, parts, x, rope, self.context)
+            self.spread = attention_spread(weights, self.context.patch_slice, self.context.grid_hw)
+
+        stack.callback(parts.module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
     def value(self, f: Field, final: Tensor) -> Tensor | None:
         """The field's tensor; None for fields that the sealed method fills in (pixels, flags)."""
         context, prefix, grid = self.context, self.context.prefix, self.context.grid_hw
@@ -204,8 +248,11 @@ class _Taken:
         if f.kind == "patch_embed":
             assert self.patch_embed is not None
             return as_grid(self.patch_embed.flatten(1, -2), grid)
-        if f.kind == "norms":
-            return torch.stack(self.norms, dim=1).reshape(len(final), -1, *grid)
+        if f.kind in PER_BLOCK:
+            found = self.per_block[f.kind]
+            return torch.stack(found, dim=1).reshape(len(final), -1, *grid) if found else _none(final, grid)
+        if f.kind == "attention_spread":
+            return _none(final, grid) if self.spread is None else self.spread
         if f.kind == "cls":
             return final[:, 0] if cls else final[:, context.patch_slice].mean(dim=1)
         if f.kind == "registers":
@@ -233,6 +280,11 @@ class _Taken:
             raise NotApplicableError(f"backbone {name!r} has no {token}, so no field {kind!r}")
         rows = rows[:, :, 0] if kind == "cls_attention" else rows.mean(dim=1)
         return rows.reshape(*rows.shape[:2], *self.context.grid_hw)
+
+
+def _none(like: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+    """A field without rows."""
+    return torch.zeros(len(like), 0, *grid_hw, device=like.device)
 
 
 def card_of(module: nn.Module, card: BackboneCard) -> BackboneCard:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitbench.backbones.base import Backbone
 from vitbench.backbones.checkpoints import state_digest
 from vitbench.backbones.edits import as_grid
+from vitbench.backbones.summaries import cls_cosines
 from vitbench.backbones.vit import ViT, card_of, evaluating
 from vitbench.catalogue.cards import IMAGENET_MEAN, IMAGENET_STD, BackboneCard
 from vitbench.catalogue.fields import parse_field
@@ -107,6 +108,7 @@ class ModuleViT(Backbone):
         patches = slice(self.prefix, self.prefix + grid_hw[0] * grid_hw[1])
         taken: dict[str, Tensor] = {}
         norms: list[Tensor] = []
+        similar: list[Tensor] = []
         with ExitStack() as stack:
             stack.enter_context(evaluating(self.module))
             for name in request.fields:
@@ -120,6 +122,9 @@ class ModuleViT(Backbone):
                     _on_output(
                         stack, b, lambda out: norms.append(torch.linalg.vector_norm(out, dim=-1, dtype=torch.float32))
                     )
+            if "cls_similarity" in request.fields:
+                for b in self.blocks:
+                    _on_output(stack, b, lambda out: similar.append(cls_cosines(out, self.cls, patches)))
             final = self._final(pixels)
         if final.shape[1] != patches.stop:
             raise UsageError(
@@ -132,6 +137,10 @@ class ModuleViT(Backbone):
         out["patch"] = as_grid(final[:, patches], grid_hw)
         out["cls"] = final[:, 0] if self.cls else final[:, patches].mean(dim=1)
         out["registers"] = final[:, self.cls : self.prefix]
+        if similar:
+            out["cls_similarity"] = torch.stack(similar, dim=1).reshape(len(final), -1, *grid_hw)
+        for name in ("singular_cosine", "attention_spread"):  # hidden: fields without rows
+            out[name] = torch.zeros(len(final), 0, *grid_hw, device=final.device)
         if norms:
             out["norms"] = torch.stack([n[:, patches] for n in norms], dim=1).reshape(len(final), -1, *grid_hw)
         return {name: value for name, value in out.items() if name in request.fields}

@@ -148,6 +148,8 @@ class TaskCard:
     targets: dataset columns it needs. splits: those it reads, of "train" and "val". aux: further token fields for a given
     settings instance (`aux(settings)`). metric: the kind in `vitbench.metrics` that owns rows and aggregate.
     headline: the metric that leaderboards show; `secondary` metrics keep their bootstrap replicates too.
+    compared: a field that the tokens are compared with. Repairs map fields apart, each with statistics of its own: one that
+    maps both is not applicable.
     """
 
     name: str
@@ -163,6 +165,7 @@ class TaskCard:
     stochastic: bool = False
     secondary: tuple[str, ...] = ()
     summary: str = ""
+    compared: str = ""
 
     def protocol(self, name: str) -> Protocol:
         from vitbench.errors import UsageError

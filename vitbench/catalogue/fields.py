@@ -11,10 +11,15 @@ cls_block_3    CLS after block 3, before the norm         b c
 cls_normed_3   the same through the final norm            b c
 registers      register tokens after the final norm       b r c
 norms          L2 norm of patch tokens after every block, before the final norm   b l h w
+cls_similarity   cosine of patches with CLS (with the mean patch where there is none) after every block   b l h w
+singular_cosine  |cosine| of patches after every block with the block's singular defect direction   b l h w
+attention_spread   last block, patches to patches, mean over heads: entropy (nats), distance (patches), effective number,
+                   support, share of attention on patches   b 5 h w
 cls_attention  last block, CLS to patches, per head       b a h w
 register_attention  last block, registers to patches, mean over heads   b r h w
 pixels         the view's own pixels per patch in 0..1 (channel-last p p 3)       b h w 3pp
 flags          tokens where a defect was planted          b h w
+A backbone without such directions or with hidden attention gives `singular_cosine` and `attention_spread` no rows (b 0 h w).
 
 A task may read several at once, joined on channels: `patch+cls`. Short for such joins:
 last4, quarters            four blocks through the final norm: the last ones, or one at the end of each quarter
@@ -31,7 +36,10 @@ from vitbench.errors import UsageError
 
 GRID_FIELDS = ("patch", "patch_raw", "block", "normed", "query", "key", "value", "patch_embed")
 CLS_FIELDS = ("cls", "cls_block", "cls_normed")
-OTHER_FIELDS = (*CLS_FIELDS, "registers", "norms", "cls_attention", "register_attention", "pixels", "flags")
+SUMMARIES = ("cls_similarity", "singular_cosine", "attention_spread")
+OTHER_FIELDS = (
+    *CLS_FIELDS, "registers", "norms", *SUMMARIES, "cls_attention", "register_attention", "pixels", "flags",
+)  # fmt: skip
 _OF_BLOCKS = ("block", "normed", "cls_block", "cls_normed")  # these name a block, always
 _PATTERN = re.compile(r"^(?:(query|key|value)_(-?\d+)|(block|normed|cls_block|cls_normed)_(-?\d+|q[1-4]))$")
 _LAST = {"block": "patch_raw", "normed": "patch", "cls_normed": "cls"}
@@ -97,9 +105,19 @@ def acts_on(kinds: tuple[str, ...], name: str) -> bool:
     return kind in kinds or same in kinds or ("*" in kinds and kind not in ("norms", "pixels", "flags"))
 
 
+def absent(name: str, cls_tokens: int, registers: int) -> str:
+    """Why a backbone with that many CLS and register tokens has no such field; empty where it may have it."""
+    kind = parse_field(name).kind
+    if kind == "cls_attention" and not cls_tokens:
+        return "no CLS token"
+    if kind == "register_attention" and not registers:
+        return "no register tokens"
+    return ""
+
+
 def stored_dtype(name: str) -> str:
     """How the token store keeps a field: q/k/v in float32 (LOST counts signs), pixels in uint8, others in float16."""
     kind = parse_field(name).kind
-    if kind in ("query", "key", "value", "norms"):
+    if kind in ("query", "key", "value", "norms", *SUMMARIES):
         return "float32"
     return {"pixels": "uint8", "flags": "bool"}.get(kind, "float16")

@@ -9,6 +9,7 @@ from vitbench.catalogue.tasks.correspondence import CORRESPONDENCE, VIEW_CORRESP
 from vitbench.catalogue.tasks.depth import DEPTH
 from vitbench.catalogue.tasks.diagnostics import NEIGHBOUR_SIMILARITY, POSITION_LEAKAGE, RANK
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
+from vitbench.catalogue.tasks.foreground import FOREGROUND_ALIGNMENT, PATCH_CLS_SIMILARITY, POINT_IN_BOX
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
 from vitbench.catalogue.tasks.retrieval import INSTANCE_RETRIEVAL, RETRIEVAL
 from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGMENTATION
@@ -34,4 +35,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     NEIGHBOUR_SIMILARITY,
     POSITION_LEAKAGE,
     RANK,
+    FOREGROUND_ALIGNMENT,
+    POINT_IN_BOX,
+    PATCH_CLS_SIMILARITY,
 )
