@@ -40,6 +40,7 @@ LIGHT: dict[str, dict[str, Any]] = {
     "cluster_segmentation@leopart_over": {"clusters": 40},
     **{f"linear_segmentation@{name}": _CROPS for name in ("dinov2", "dinov3")},
     **{f"depth@{name}": _DEPTH_CROPS for name in ("dinov2", "dinov2_lin4", "dinov3", "dvt")},
+    "linear_classification@dinov2": {"iterations": 40, "batch": 8, "image_px": 32, "learning_rate": "1/5"},
 }
 
 

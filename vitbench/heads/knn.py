@@ -6,6 +6,8 @@ takes 2.0 (most of either is the product itself). On other devices the latter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import faiss
 import torch
 from torch import Tensor
@@ -47,6 +49,15 @@ def attention_vote(similarities: Tensor, labels: Tensor, temperature: float) -> 
     """Mean of the neighbours' soft labels (q k m) under softmax(similarity / temperature) (q k) -> q m."""
     attention = torch.softmax(similarities / temperature, dim=-1)
     return torch.bmm(attention[:, None], labels)[:, 0]
+
+
+def truncated_votes(
+    similarities: Tensor, labels: Tensor, n_classes: int, temperature: float, ks: Sequence[int]
+) -> dict[int, Tensor]:
+    """Votes q m of the first k neighbours for each k, weighted by softmax(similarity / temperature) over all of them (DINOv2)."""
+    weights = torch.softmax(similarities / temperature, dim=-1)
+    zeros = weights.new_zeros(len(weights), n_classes)
+    return {k: zeros.scatter_add(1, labels[:, :k], weights[:, :k]) for k in ks}
 
 
 def exponential_vote(similarities: Tensor, labels: Tensor, n_classes: int, temperature: float) -> Tensor:

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from vitbench.catalogue.tasks.streaming import StreamSettings
 from vitbench.errors import DataError, UsageError
-from vitbench.heads.bank import HeadBank
 from vitbench.tokens.geometry import Placement
 from vitbench.tokens.types import Tokens
 from vitbench.tokens.views import Pixels
 
 T = TypeVar("T")
+B = TypeVar("B", bound="Bank")
 Placed = tuple[Pixels, Placement]
 KEEP_EVERY = 500  # iterations between two checkpoints
 _AHEAD = 2  # batches prepared while the model runs
@@ -103,24 +103,37 @@ def training_batches(
             yield iteration, samples
 
 
+class Bank(Protocol):
+    """Heads that are trained together and can be kept and restored."""
+
+    def step(self, x: Tensor, iteration: int, loss: Callable[[Tensor], Tensor]) -> object: ...
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+
+
 Sample = tuple[Placed, npt.NDArray[Any]]  # a network input, and its target as it is compared with the logits
 Loss = Callable[[Tensor, Tensor, int], Tensor]  # logits b k h w, targets b H W, iteration
 
 
 def train_bank(
     live: LiveImages, keys: Sequence[str], settings: StreamSettings, seed: int, make: Callable[[str, np.random.Generator], Sample],
-    build: Callable[[Tensor], HeadBank], loss: Loss,
-) -> HeadBank:  # fmt: skip
-    """Train heads on the stream; `build` makes the bank from the first tokens. Kept on the way, and resumed."""
+    build: Callable[[Tensor], B], loss: Loss, read: Callable[[Tokens], Tensor] | None = None,
+) -> B:  # fmt: skip
+    """Train heads on the stream; `build` makes the bank from the first tokens. Kept on the way, and resumed.
+
+    read: what the heads are given; default: the field of the settings.
+    """
     if settings.iterations < 1 or settings.batch < 1:
         raise UsageError(f"iterations={settings.iterations}, batch={settings.batch}", "both at least 1")
     kept = live.resumed()
     start = int(kept["iteration"]) if kept else 0
-    bank: HeadBank | None = None
+    bank: B | None = None
     # Where nothing is left to train, one batch is still seen, to know the channels.
     for iteration, samples in training_batches(keys, settings, seed, min(start, settings.iterations - 1), make):
         tokens = live.tokens([s[0] for s in samples], [f"{iteration}.{j}" for j in range(len(samples))])
-        x = tokens[settings.field]
+        x = tokens[settings.field] if read is None else read(tokens)
         if bank is None:
             bank = build(x)
             if kept:

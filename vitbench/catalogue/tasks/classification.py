@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
+from vitbench.catalogue.tasks.image_dinov2 import DINOV2_KNN, DINOV2_LINEAR
 from vitbench.catalogue.tasks.settings import setting
 
 
@@ -52,6 +53,7 @@ KNN_CLASSIFICATION = TaskCard(
             differs="Classes with equal votes rank by index (the reference ranks them arbitrarily); top-5 is undefined with "
             "five classes or fewer; the test split is not cut into 100 chunks, so fewer than 100 images work.",
         ),
+        DINOV2_KNN,
     ),
 )
 
@@ -63,17 +65,19 @@ LINEAR_CLASSIFICATION = TaskCard(
     metric="classification",
     headline="top1",
     targets=("label",),
-    summary="L2-regularised multinomial logistic regression on image features.",
+    summary="A linear classifier of image features.",
     protocols=(
         Protocol(
             name="logreg",
             version=1,
             settings=LogregSettings(),
-            summary="Features once per image, C chosen on a slice of train, refit on all of train, float64.",
+            summary="L2-regularised multinomial logistic regression: features once per image, C chosen on a slice of train, "
+            "refit on all of train, float64.",
             source=Source("Oquab et al.", 2023, "2304.07193", "https://github.com/facebookresearch/dinov2"),
             selection="heldout",
             differs="scikit-learn L-BFGS instead of cuML; 12 values of C over the same range instead of 45; tolerance 1e-4 "
             "(scikit-learn's scale) instead of 1e-12. Features are neither standardised nor L2-normalised, as in the source.",
         ),
+        DINOV2_LINEAR,
     ),
 )
