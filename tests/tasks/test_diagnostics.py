@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from vitbench.catalogue import TASKS
-from vitbench.errors import UsageError
+from vitbench.errors import NotApplicableError, UsageError
 from vitbench.metrics import measures
 from vitbench.metrics.norms import mad_threshold
 from vitbench.tasks.base import Batch
@@ -235,3 +235,95 @@ def test_similarity_with_cls_is_reported_for_every_block():
     assert found["cosine"] == found["cosine_block_2"]
     with pytest.raises(UsageError, match="block 3 of 3"):
         task("patch_cls_similarity", block=3).measure(None, val, CONTEXT)
+
+
+# -- singular directions -----------------------------------------------------------------------------------------------
+
+
+def test_singular_alignment_is_the_mean_angle_of_peaks_outliers_and_normal_tokens_after_each_block():
+    val = scenes_stream(5, "val", 1)
+    cosines, norms = gathered(val, "singular_cosine"), gathered(val, "norms")[:, -1]
+    threshold = mad_threshold(norms.ravel(), 10)
+    alignment = task("singular_alignment")
+    rows = alignment.measure(None, val, CONTEXT)
+    found = numbers("singular_alignment", rows)
+    for block in range(3):
+        angles = np.degrees(np.arccos(cosines[:, block]))
+        peaks = [a.ravel()[n.argmax()] for a, n in zip(angles, norms, strict=True)]
+        assert found[f"angle_peak_block_{block}"] == pytest.approx(np.mean(peaks), abs=1e-4)
+        assert found[f"angle_outlier_block_{block}"] == pytest.approx(angles[norms > threshold].mean(), abs=1e-4)
+        assert found[f"angle_normal_block_{block}"] == pytest.approx(angles[norms <= threshold].mean(), abs=1e-4)
+    assert found["angle_peak"] == found["angle_peak_block_2"] == pytest.approx(np.degrees(np.arccos(0.99)), abs=1e-3)
+    closest = min(found[f"angle_normal_block_{block}"] for block in range(3))
+    assert found["angle_normal_closest_block"] == closest
+    with pytest.raises(NotApplicableError, match="no singular defect directions"):
+        alignment.measure(None, with_field(val, "singular_cosine", lambda x: x[:, :0]), CONTEXT)
+
+
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+
+def test_spread_of_patches_is_the_mean_of_what_the_pass_found():
+    val = scenes_stream(5, "val", 1)
+    found = numbers("attention_spread", task("attention_spread", "patches").measure(None, val, CONTEXT))
+    spread = gathered(val, "attention_spread").mean((0, 2, 3))
+    expected = [100 * spread[0] / np.log(80), spread[1], *(100 * spread[2:4] / 80), 100 * spread[4]]
+    names = ("entropy", "distance", "effective", "support", "mass")
+    assert [found[n] for n in names] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(NotApplicableError, match="attention cannot be read"):
+        task("attention_spread").measure(None, with_field(val, "attention_spread", lambda x: x[:, :0]), CONTEXT)
+
+
+@pytest.mark.parametrize("protocol, field", [("cls", "cls_attention"), ("registers", "register_attention")])
+def test_spread_of_maps_is_that_of_each_map_by_hand(protocol, field):
+    val = scenes_stream(3, "val", 1)
+    val = with_field(val, field, lambda a: torch.where(a < a.median(), 0, a))
+    found = numbers("attention_spread", task("attention_spread", protocol).measure(None, val, CONTEXT))
+    rows = []
+    for weights in gathered(val, field).reshape(-1, 8, 10):
+        p = weights / weights.sum()
+        cells = [(r, c) for r in range(8) for c in range(10)]
+        centre = sum(p[at] * np.array(at) for at in cells)
+        distance = sum(p[at] * np.linalg.norm(np.array(at) - centre) for at in cells)
+        entropy = -sum(q * np.log(q) for q in p.ravel() if q)
+        rows.append([entropy / np.log(80), distance / 100, 1 / (p**2).sum() / 80, (p > 0).mean(), weights.sum()])
+    names = ("entropy", "distance", "effective", "support", "mass")
+    scale = [1, 100, 1, 1, 1]
+    values = [found[n] * k for n, k in zip(names, scale, strict=True)]
+    assert values == pytest.approx(list(100 * np.mean(rows, axis=0) * scale), rel=1e-4)
+
+
+def upsampled(grid, hw):
+    return torch.nn.functional.interpolate(torch.from_numpy(grid)[None], hw, mode="bilinear")[0].numpy()
+
+
+@pytest.mark.parametrize("protocol, field", [("ttr", "cls_attention"), ("registers", "register_attention")])
+def test_attention_is_scored_as_a_mask_above_its_mean_and_as_a_ranking_of_pixels(protocol, field):
+    val = scenes_stream(4, "val", 1)
+    targets = [t for b in val for t in b.targets]
+    targets[2]["segmentation"][:] = 1
+    attention = gathered(val, field)
+    attention = attention.mean(1, keepdims=True) if protocol == "ttr" else attention
+    maps = attention.shape[1]
+    tables, precisions = np.zeros((maps, 2, 2)), [[] for _ in range(maps)]
+    for grid, target in zip(attention, targets, strict=True):
+        labels = target["segmentation"]
+        truth = np.isin(labels, (2, 3, 4, 5))
+        if not truth.any():
+            continue
+        for k, scores in enumerate(upsampled(grid, labels.shape)):
+            seen = labels != 255
+            for t, f in zip(truth[seen], (scores > scores.mean())[seen], strict=True):
+                tables[k, int(t), int(f)] += 1
+            precisions[k].append(average_precision_score(truth[seen], scores[seen]))
+    segmentation = task("attention_segmentation", protocol)
+    rows = segmentation.measure(None, val, CONTEXT)
+    found = numbers("attention_segmentation", rows)
+    assert segmentation.flags(None, rows) == {"images_without_objects": 1}
+    ious = [[t[c, c] / (t[c].sum() + t[:, c].sum() - t[c, c]) for c in (0, 1)] for t in tables]
+    assert found["mIoU"] == pytest.approx(100 * np.mean(ious), abs=0.05)
+    assert found["Acc"] == pytest.approx(100 * np.mean([np.trace(t) / t.sum() for t in tables]), abs=0.05)
+    assert found["mAP"] == pytest.approx(100 * np.mean(precisions), abs=0.05)
+    assert ("mIoU_register_1" in found) == (protocol == "registers")
+    if protocol == "registers":
+        assert found["mIoU_register_1"] == pytest.approx(100 * np.mean(ious[1]), abs=0.05)

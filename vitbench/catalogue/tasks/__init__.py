@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from vitbench.catalogue.cards import TaskCard
+from vitbench.catalogue.tasks.attention import ATTENTION_SEGMENTATION, ATTENTION_SPREAD
 from vitbench.catalogue.tasks.classification import KNN_CLASSIFICATION, LINEAR_CLASSIFICATION
 from vitbench.catalogue.tasks.clusters import CLUSTER_SEGMENTATION
 from vitbench.catalogue.tasks.correspondence import CORRESPONDENCE, VIEW_CORRESPONDENCE
 from vitbench.catalogue.tasks.depth import DEPTH
-from vitbench.catalogue.tasks.diagnostics import NEIGHBOUR_SIMILARITY, POSITION_LEAKAGE, RANK
+from vitbench.catalogue.tasks.diagnostics import NEIGHBOUR_SIMILARITY, POSITION_LEAKAGE, RANK, SINGULAR_ALIGNMENT
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
 from vitbench.catalogue.tasks.foreground import FOREGROUND_ALIGNMENT, PATCH_CLS_SIMILARITY, POINT_IN_BOX
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_NORMS
@@ -38,4 +39,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     FOREGROUND_ALIGNMENT,
     POINT_IN_BOX,
     PATCH_CLS_SIMILARITY,
+    SINGULAR_ALIGNMENT,
+    ATTENTION_SPREAD,
+    ATTENTION_SEGMENTATION,
 )

@@ -23,6 +23,14 @@ class NeighbourSettings(OutlierSettings):
 
 
 @dataclass(frozen=True)
+class SingularSettings(OutlierSettings):
+    """Settings of `singular_alignment@sinder`."""
+
+    field: str = "singular_cosine"
+    block: int = setting(-1, "block whose norms tell outliers, and of the headline; angles of all blocks are reported")
+
+
+@dataclass(frozen=True)
 class RankSettings(TaskSettings):
     """Settings of `rank@rankme`."""
 
@@ -99,6 +107,31 @@ RANK = TaskCard(
             differs="The paper takes one vector per image; here patch tokens, image by image, neither centred nor "
             "scaled. An image's rank is at most its number of tokens: compare within one grid. Uniformity is that of "
             "Wang and Isola 2020 (arXiv 2005.10242) on patch tokens.",
+        ),
+    ),
+)
+
+SINGULAR_ALIGNMENT = TaskCard(
+    name="singular_alignment",
+    entry="vitbench.tasks.singular_alignment:SingularAlignment",
+    title="Singular alignment",
+    family="diagnostic",
+    metric="singular",
+    headline="angle_peak",
+    splits=("val",),
+    aux=lambda _: ("norms",),
+    summary="Whether outlier tokens lie along the direction that a block writes whatever it reads.",
+    protocols=(
+        Protocol(
+            name="sinder",
+            version=1,
+            settings=SingularSettings(),
+            summary="Angle (0 to 90 degrees) between tokens after each block and the first left singular vector of the "
+            "network up to that block as one linear map of a single token: of each image's token with the largest norm "
+            "(`peak`), of outliers and of normal tokens; at `block`, at the block where it is smallest, and at every block.",
+            source=Source("Wang et al.", 2024, "2407.16826", "https://github.com/haoqiwang/sinder"),
+            differs="Directions are exact instead of sampled, and those of the network as it runs. Chance is near 90 "
+            "degrees in many channels. " + _SPLIT_OUTLIERS,
         ),
     ),
 )

@@ -1,0 +1,106 @@
+"""Cards of tasks that read the last block's attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
+
+
+@dataclass(frozen=True)
+class PatchAttentionSettings(TaskSettings):
+    """Attention between patches, summed up in the pass."""
+
+    field: str = "attention_spread"
+
+
+@dataclass(frozen=True)
+class ClsAttentionSettings(TaskSettings):
+    """Attention from CLS to patches, per head."""
+
+    field: str = "cls_attention"
+
+
+@dataclass(frozen=True)
+class RegisterAttentionSettings(TaskSettings):
+    """Attention from each register to patches, mean over heads."""
+
+    field: str = "register_attention"
+
+
+_OWN = "A measure of this suite. Weights on patches are brought to sum one first. "
+
+ATTENTION_SPREAD = TaskCard(
+    name="attention_spread",
+    entry="vitbench.tasks.attention_spread:AttentionSpread",
+    title="Attention spread",
+    family="diagnostic",
+    metric="attention",
+    headline="entropy",
+    splits=("val",),
+    summary="Over how much of the image the last block attends.",
+    protocols=(
+        Protocol(
+            name="patches",
+            version=1,
+            settings=PatchAttentionSettings(),
+            summary="From patches to patches, mean over heads and patches: entropy in percent of its largest value, "
+            "distance in patches, effective number (1 / sum of squares) and support (weights above zero) in percent "
+            "of all patches, and the share of attention that falls on patches and not on CLS or registers.",
+            differs=_OWN + "Softmax has full support, up to rounding to zero in float32; entmax has not.",
+        ),
+        Protocol(
+            name="cls",
+            version=1,
+            settings=ClsAttentionSettings(),
+            summary="The same from CLS to patches, mean over heads. CLS has no place: distance is that to the map's own centre.",
+            differs=_OWN + "Weights are stored in float16: below 6e-8 they are zero.",
+        ),
+        Protocol(
+            name="registers",
+            version=1,
+            settings=RegisterAttentionSettings(),
+            summary="The same from registers to patches, mean over registers; heads are averaged first.",
+            differs=_OWN + "Weights are stored in float16: below 6e-8 they are zero.",
+        ),
+    ),
+)
+
+_TTR = Source("Jiang et al.", 2025, "2506.08010", "https://github.com/nickjiang2378/test-time-registers")
+_SHARED = (
+    "Counts are summed over the split before IoU and accuracy. Objects are those of the data set's object classes; "
+    "where it names none, every class but 0; images without any are left out and counted."
+)
+
+ATTENTION_SEGMENTATION = TaskCard(
+    name="attention_segmentation",
+    entry="vitbench.tasks.attention_segmentation:AttentionSegmentation",
+    title="Attention segmentation",
+    family="dense",
+    metric="attention_masks",
+    headline="mIoU",
+    targets=("segmentation",),
+    splits=("val",),
+    summary="The object of an image as the part that the last block attends to, no training.",
+    protocols=(
+        Protocol(
+            name="ttr",
+            version=1,
+            settings=ClsAttentionSettings(),
+            summary="Mean over heads of the last block's attention from CLS to patches, brought to the annotation's "
+            "size; what is above the mean of the map is object. mIoU of object and background, pixel accuracy, and "
+            "the mean over images of the average precision of the map.",
+            source=_TTR,
+            differs="Published on ImageNet-Segmentation (4,276 images). Upsampling is bilinear. " + _SHARED,
+        ),
+        Protocol(
+            name="registers",
+            version=1,
+            settings=RegisterAttentionSettings(),
+            summary="The same for each register on its own (`mIoU_register_0`, ...), and the mean over registers.",
+            source=_TTR,
+            differs="Ours: the paper scores the map of CLS. Which register is best would be chosen on what is scored, so none is. "
+            + _SHARED,
+        ),
+    ),
+)
