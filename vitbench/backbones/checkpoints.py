@@ -11,7 +11,7 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,22 @@ _SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1152: "so400m",
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, struct.error)
 
 
-def load_weights(module: nn.Module, path: Path, name: str) -> None:
+def load_weights(
+    module: nn.Module, path: Path, name: str, drops: re.Pattern[str] | None = None, keeps: Collection[str] = ()
+) -> None:
     """Put a weights file of any known layout into a timm ViT, every tensor of it or none.
 
-    `name` is the backbone's, for messages. Raises WeightsError: unreadable, unsafe, or of another architecture.
+    `name` is the backbone's, for messages. drops: further keys of the file that an encoder does not have; keeps: what the
+    module has of its own where the file has nothing. Raises WeightsError: unreadable, unsafe, or of another architecture.
     """
     state = at_root(read_state(path))
     if state is None:
         raise WeightsError(
             f"weights {path} hold no ViT in a layout that is known", "timm, DINO, DINOv2 or Hugging Face"
         )
-    state = rekeyed(state, module)
+    state = {key: value for key, value in rekeyed(state, module).items() if drops is None or not drops.search(key)}
     own = module.state_dict()
-    if problem := _first_problem(state, own):
+    if problem := _first_problem(state, own, keeps):
         raise WeightsError(
             f"weights {path} do not fit {name!r}: {problem}; the file looks like {looks_like(state)}",
             f"{name!r} is {looks_like(own)}",
@@ -80,12 +83,12 @@ def state_digest(module: nn.Module) -> str:
     return sha.hexdigest()[:16]
 
 
-def _first_problem(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+def _first_problem(state: Mapping[str, Tensor], own: Mapping[str, Tensor], keeps: Collection[str]) -> str:
     for key, value in state.items():
         if key in own and own[key].shape != value.shape:
             return f"{key!r} is {tuple(value.shape)} instead of {tuple(own[key].shape)}"
     for key in own:
-        if key not in state and not optional(key):
+        if key not in state and key not in keeps and not optional(key):
             return f"{key!r} is missing"
     return next((f"{key!r} is not part of the model" for key in state if key not in own), "")
 

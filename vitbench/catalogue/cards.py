@@ -32,7 +32,8 @@ class BackboneCard:
     """A frozen ViT (or a control) and what a task must know before loading it.
 
     patch_px in pixels; prefix_tokens counts CLS and registers; `weights` is "none" (control), "file:NAME" (shipped in
-    backbones/weights), "hub" (timm id resolved online or in the hub cache); `final_norm` says which norm gives `patch`.
+    backbones/weights), "hub" (timm id resolved online or in the hub cache), "given:WHICH" (only by --weights);
+    `final_norm` says which norm gives `patch`.
     """
 
     name: str

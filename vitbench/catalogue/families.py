@@ -69,19 +69,26 @@ class Family:
             "notes": self.notes,
             **self.changes.get(timm_id, {}),
         }
-        return BackboneCard(
-            name=timm_id,
-            entry=TIMM_ENTRY,
-            kind="model",
-            patch_px=patch_px,
-            embed_dim=dim,
-            timm_id=timm_id,
-            **facts,
-        )
+        named: dict[str, Any] = {"name": timm_id, "entry": TIMM_ENTRY, **facts}
+        return BackboneCard(kind="model", patch_px=patch_px, embed_dim=dim, timm_id=timm_id, **named)
 
 
 DINO = Family("dino", Source("Caron et al.", 2021, "2104.14294"), "apache-2.0")
 MAE = Family("mae", Source("He et al.", 2021, "2111.06377"), "cc-by-nc-4.0")
+SCALE_MAE = Family(
+    "scale_mae",
+    Source("Reed et al.", 2022, "2212.14532", "https://github.com/bair-climate-initiative/scale-mae"),
+    "cc-by-nc-4.0",
+    position="sin-cos; timm: bicubic, antialias (upstream: computed for every size and ground sample distance)",
+    notes="weights by file only; positions are those of the pretraining grid at a ground sample distance of 1",
+    changes={
+        "vit_large_patch16_224.mae": {
+            "weights": "given:a pretraining checkpoint of Scale-MAE ViT-L/16",
+            "entry": "vitbench.backbones.scale_mae:build",
+            "name": "vit_large_patch16_224.scale_mae",
+        }
+    },
+)
 AUGREG = Family("augreg", Source("Steiner et al.", 2021, "2106.10270"), "apache-2.0", norm=HALF)
 DEIT = Family("deit", Source("Touvron et al.", 2020, "2012.12877"), "apache-2.0")
 DEIT3 = Family("deit3", Source("Touvron et al.", 2022, "2204.07118"), "apache-2.0", lost_feature="value")
@@ -163,6 +170,7 @@ PUBLIC_CARDS: tuple[BackboneCard, ...] = (
         )
     ),
     *MAE.cards((("vit_base_patch16_224.mae", 16, 768), ("vit_large_patch16_224.mae", 16, 1024))),
+    *SCALE_MAE.cards((("vit_large_patch16_224.mae", 16, 1024),)),
     *AUGREG.cards(
         (
             ("vit_small_patch16_224.augreg_in21k", 16, 384),

@@ -72,6 +72,11 @@ def _state(card: BackboneCard, given: str, offline: bool) -> WeightsState:
             return WeightsState("ready", "shipped", file_digest(path), str(path))
         reason = f"the weights of {card.name!r} are not in this installation ({path.name})"
         return WeightsState("unavailable", "shipped", reason=reason, remedy="install the released package again")
+    if kind == "given":
+        reason = f"the weights of {card.name!r} are neither shipped nor on timm's hub"
+        return WeightsState(
+            "unavailable", "file", reason=reason, remedy=f"get {shipped}, pass --weights {card.name}=FILE"
+        )
     repo = hub_repository(card)
     if snapshot := hub.cached(repo):
         return WeightsState("ready", "timm", snapshot.revision[:16], str(snapshot.file))
