@@ -102,7 +102,7 @@ def acts_on(kinds: tuple[str, ...], name: str) -> bool:
     """Whether a repair that acts on these kinds of fields changes the field."""
     kind = parse_field(name).kind
     same = {"normed": "block", "cls_block": "cls", "cls_normed": "cls"}.get(kind, kind)
-    return kind in kinds or same in kinds or ("*" in kinds and kind not in ("norms", "pixels", "flags"))
+    return kind in kinds or same in kinds or ("*" in kinds and kind not in ("pixels", "flags"))
 
 
 def absent(name: str, cls_tokens: int, registers: int) -> str:
