@@ -327,3 +327,55 @@ def test_attention_is_scored_as_a_mask_above_its_mean_and_as_a_ranking_of_pixels
     assert ("mIoU_register_1" in found) == (protocol == "registers")
     if protocol == "registers":
         assert found["mIoU_register_1"] == pytest.approx(100 * np.mean(ious[1]), abs=0.05)
+
+
+# -- what one token knows ----------------------------------------------------------------------------------------------
+
+
+def knowing(stream, where, generator):
+    """Tokens of pure noise but for one place per image, which knows the label."""
+    out = []
+    for b in stream:
+        x = torch.randn(b.tokens["patch"].shape, generator=generator)
+        for i, target in enumerate(b.targets):
+            x[i, where[0], where[1], target["label"]] += 20
+        fields = {**b.tokens.fields, "patch": x, "registers": torch.randn(len(x), 2, 24, generator=generator)}
+        out.append(Batch(Tokens(fields, b.tokens.geometry, b.tokens.keys), b.targets))
+    return MemoryStream(out, stream.split)
+
+
+def test_only_the_kind_of_token_that_knows_the_label_classifies_images():
+    generator = torch.Generator().manual_seed(0)
+    train, val = (knowing(scenes_stream(40, s, i), (0, 0), generator) for i, s in enumerate(("train", "val")))
+    probe = task("token_classification", c_low=0, c_high=1, c_steps=2)
+    head = probe.fit(train, CONTEXT)
+    rows = probe.measure(head, val, CONTEXT)
+    found = numbers("token_classification", rows)
+    assert found["top1_outlier"] == 100
+    assert found["top1_outlier_std"] == 0
+    assert found["top1_cls"] > 60  # its tokens are those of the made-up scenes
+    assert max(found["top1_normal"], found["top1_register"]) < 60
+    assert found["coverage"] == 100
+    draws = rows.stats["correct_normal"]
+    assert found["top1_normal"] == pytest.approx(100 * np.mean([draws[:, d].mean() for d in range(3)]))
+    assert found["top1_normal_std"] == pytest.approx(100 * np.std([draws[:, d].mean() for d in range(3)]))
+
+
+def test_without_outliers_the_largest_norm_stands_for_one_and_coverage_says_so():
+    generator = torch.Generator().manual_seed(0)
+
+    def calm(norms):
+        norms = torch.rand(norms.shape, generator=generator)
+        norms[:, :, 2, 3] = 2
+        return norms
+
+    def stream(split, seed):
+        made = knowing(scenes_stream(30, split, seed), (2, 3), generator)
+        return with_field(with_field(made, "norms", calm), "registers", lambda r: r[:, :0])
+
+    probe = task("token_classification", k_mad=1e9, draws=2, c_low=0, c_high=1, c_steps=2)
+    train, val = stream("train", 0), stream("val", 1)
+    found = numbers("token_classification", probe.measure(probe.fit(train, CONTEXT), val, CONTEXT))
+    assert found["top1_outlier"] == 100
+    assert found["coverage"] == 0
+    assert np.isnan([found["top1_register"], found["top1_register_std"]]).all()

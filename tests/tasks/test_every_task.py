@@ -63,6 +63,8 @@ def test_the_same_run_gives_the_same_numbers(streams, name, protocol):
 def test_informative_tokens_beat_noise(streams, name, protocol):
     if TASKS.get(name).family == "diagnostic":
         pytest.skip("a diagnostic has no better and worse features")
+    if name == "token_classification":
+        pytest.skip("an outlier of made-up scenes does not know the label")
     if protocol == "lost_norm":
         pytest.skip("norms say nothing of where the objects of made-up scenes are")
     noisy = scenes_stream(24, "train", 0, noise=30.0), scenes_stream(10, "val", 1, noise=30.0)

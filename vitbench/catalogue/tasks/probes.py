@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitbench.catalogue.cards import Protocol, Source, TaskCard
+from vitbench.catalogue.tasks.classification import LogregSettings
 from vitbench.catalogue.tasks.settings import OutlierSettings, RidgeSettings, setting
 
 _REGISTERS = Source("Darcet et al.", 2023, "2309.16588")
@@ -23,6 +24,17 @@ class PositionSettings(OutlierSettings):
 @dataclass(frozen=True)
 class PixelSettings(RidgeSettings, OutlierSettings):
     """Settings of `pixel_probe@registers`."""
+
+
+@dataclass(frozen=True)
+class TokenKindSettings(LogregSettings, OutlierSettings):
+    """Settings of `token_classification@registers`."""
+
+    field: str = "patch"
+    c_low: int = setting(-4, "log10 of the smallest C")
+    c_high: int = setting(3, "log10 of the largest C")
+    c_steps: int = setting(8, "values on the logarithmic C grid; ties go to the smallest C")
+    draws: int = setting(3, "tokens drawn of each kind per image, each with a head of its own")
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,34 @@ TOKEN_NORMS = TaskCard(
             differs="Medians, MAD, mean and std are those of all tokens of the measured split after the same block (of the first "
             "1,000 images where there are more). Norms are taken before the final norm. A share above a percentile is not "
             "reported: it is the same for every model.",
+        ),
+    ),
+)
+
+TOKEN_CLASSIFICATION = TaskCard(
+    name="token_classification",
+    entry="vitbench.tasks.token_classification:TokenClassification",
+    title="Token classification",
+    family="probe",
+    metric="token_kinds",
+    headline="top1_outlier",
+    targets=("label",),
+    aux=lambda _: ("norms", "cls", "registers"),
+    stochastic=True,
+    summary="What one token knows of the whole image, by kind of token.",
+    protocols=(
+        Protocol(
+            name="registers",
+            version=1,
+            settings=TokenKindSettings(),
+            summary="One random token per image, an outlier, a normal one or a register, or CLS; logistic regression "
+            "fitted and tested on tokens of that kind. Mean over draws, and their standard deviation. Coverage is "
+            "the share of test images with an outlier; in the others the token with the largest norm stands for one.",
+            source=_REGISTERS,
+            selection="heldout",
+            differs="The paper's regression, data sets apart, and number of draws are not published. C is chosen for "
+            "every head on a slice of train. Where nothing covers, top1_outlier is that of the largest norm: read it "
+            "with coverage. " + _OUTLIERS,
         ),
     ),
 )
