@@ -44,7 +44,7 @@ def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(proxy, raising=False)
 
 
-@pytest.mark.parametrize("card", PUBLIC_CARDS, ids=lambda c: c.name)
+@pytest.mark.parametrize("card", [c for c in PUBLIC_CARDS if c.weights == "hub"], ids=lambda c: c.name)
 def test_cards_agree_with_timm(card: BackboneCard) -> None:
     config = timm.get_pretrained_cfg(card.timm_id)
     assert config is not None, "timm has no such weights"
