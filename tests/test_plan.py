@@ -30,7 +30,8 @@ class FakeWorld:
     def backbone(self, name: str) -> BackboneState:
         base = name.partition("+")[0]
         twin = "lab_ssl_reg4" if base == "lab_ssl" else ""
-        card = BackboneCard(base, "", "lab", "lab", 8, 1, 0, 192, 6, register_twin=twin)
+        registers, cls = 4 * base.endswith("_reg4"), base != "patch_colour"
+        card = BackboneCard(base, "", "lab", "lab", 8, cls + registers, registers, 192, 6, register_twin=twin)
         status = "unavailable" if base in self.unavailable else "ready"
         return BackboneState(card, status, self.weights.get(base, "0" * 16), "no weights", "--weights")  # type: ignore[arg-type]
 
@@ -108,6 +109,27 @@ def test_a_repair_that_does_not_act_on_what_is_read_is_not_applicable() -> None:
     [cell] = planned("lab_ssl", "zscore", "token_norms").cells
     assert cell.status == "not_applicable"
     assert "norms" in cell.reason
+
+
+def test_attention_of_tokens_that_a_backbone_does_not_have_is_not_applicable() -> None:
+    cells = planned("lab_ssl,lab_ssl_reg4", t="attention_segmentation@registers").cells
+    assert [(c.slot.backbone, c.status) for c in cells] == [("lab_ssl", "not_applicable"), ("lab_ssl_reg4", "todo")]
+    assert "no register tokens" in cells[0].reason
+    [cell] = planned("patch_colour", t="attention_segmentation@ttr").cells
+    assert (cell.status, "no CLS token" in cell.reason) == ("not_applicable", True)
+
+
+def test_a_repair_that_maps_patches_and_cls_apart_does_not_go_with_their_cosine() -> None:
+    both, patches, twin = planned("lab_ssl", "center,smooth3,registers", "foreground_alignment").cells
+    assert both.status == "not_applicable"
+    assert "cannot be compared" in both.reason
+    assert (patches.status, twin.status) == ("todo", "todo")
+
+
+@pytest.mark.parametrize("repair", ["center", "fill_outliers", "remove_high_variance", "smooth3", "zscore"])
+def test_repairs_act_on_the_tokens_of_any_block(repair: str) -> None:
+    [cell] = planned("lab_ssl", repair, "knn_segmentation@hummingbird[field=block_3]").cells
+    assert (cell.status, "block_3" in cell.fields) == ("todo", True)
 
 
 def test_a_repair_narrowed_to_another_field_is_not_applicable() -> None:

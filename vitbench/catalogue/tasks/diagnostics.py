@@ -117,7 +117,7 @@ SINGULAR_ALIGNMENT = TaskCard(
     title="Singular alignment",
     family="diagnostic",
     metric="singular",
-    headline="angle_peak",
+    headline="angle_peak_closest_block",
     splits=("val",),
     aux=lambda _: ("norms",),
     summary="Whether outlier tokens lie along the direction that a block writes whatever it reads.",
@@ -128,7 +128,7 @@ SINGULAR_ALIGNMENT = TaskCard(
             settings=SingularSettings(),
             summary="Angle (0 to 90 degrees) between tokens after each block and the first left singular vector of the "
             "network up to that block as one linear map of a single token: of each image's token with the largest norm "
-            "(`peak`), of outliers and of normal tokens; at `block`, at the block where it is smallest, and at every block.",
+            "(`peak`), of outliers and of normal tokens; at the block where it is smallest, at `block`, and at every block.",
             source=Source("Wang et al.", 2024, "2407.16826", "https://github.com/haoqiwang/sinder"),
             differs="Directions are exact instead of sampled, and those of the network as it runs. Chance is near 90 "
             "degrees in many channels. " + _SPLIT_OUTLIERS,
