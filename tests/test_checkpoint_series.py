@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vitbench.catalogue.resolve import expand_backbones
 from vitbench.catalogue.series import expand_series
 from vitbench.choices import Filters, choose
+from vitbench.cli.options import suite_slots
 from vitbench.engine.options import RunOptions, parse_weights
 from vitbench.engine.workspace import Workspace
 from vitbench.errors import UsageError
+from vitbench.identity import Slot
 from vitbench.plan import make_plan
+from vitbench.records.index import Loaded
 
 
 @pytest.fixture
@@ -75,6 +79,17 @@ def test_a_series_without_weights_says_how_to_give_them() -> None:
         expand_backbones("lab_ssl@*", ["lab_mae@5"])
     with pytest.raises(UsageError, match="unknown backbone 'lab_sssl'"):
         expand_backbones("lab_sssl@*", ["lab_ssl@5"])
+
+
+def test_a_series_in_a_suite_means_the_checkpoints_that_have_records(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.toml"
+    suite.write_text(
+        'name = "mine"\n[[select]]\nbackbones = ["lab_ssl@*"]\ntasks = ["knn_classification"]\ndatasets = ["scenes"]\n'
+    )
+    names = ("lab_ssl@5+grid", "lab_ssl@20", "lab_mae@7", "lab_ssl")
+    entries = tuple(SimpleNamespace(slot=Slot(name, "none", "depth@ridge", "scenes", 0)) for name in names)
+    found = suite_slots(str(suite), Loaded(entries))  # type: ignore[arg-type]
+    assert {slot.backbone for slot in found} == {"lab_ssl@5", "lab_ssl@20"}
 
 
 def test_each_checkpoint_is_planned_with_the_digest_of_its_file(series: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_suite_shows_its_cells_and_what_was_not_run(monkeypatch: pytest.Monkey
     put("lab_ssl")
     put("lab_sup", "none", 40.0)
     wanted = {Slot(b, "none", "linear_segmentation@ridge", "scenes", 0) for b in ("lab_ssl", "lab_mae")}
-    monkeypatch.setattr("vitbench.cli.options.suite_slots", lambda suite: frozenset(wanted))
+    monkeypatch.setattr("vitbench.cli.options.suite_slots", lambda suite, loaded: frozenset(wanted))
     data = json.loads(run("leaderboard", "--suite", "small", "-f", "json").output)
     assert [r["backbone"] for r in data["tables"][0]["rows"]] == ["lab_ssl"]
     assert [(m["slot"]["backbone"], m["status"]) for m in data["missing"]] == [("lab_mae", "not run")]

@@ -82,7 +82,7 @@ def _entries(root: Path, suite: str | None, *axes: str | None) -> tuple[tuple[En
     from vitbench.records.index import load
 
     loaded = o.loaded_or_refused(load(root), root)
-    slots = o.suite_slots(suite) if suite else None
+    slots = o.suite_slots(suite, loaded) if suite else None
     wanted = o.axis_filter(*axes)
     kept = [
         e

@@ -44,7 +44,7 @@ def leaderboard(
 
     root = records_root(Path(records or o.config().get("records", "runs")))
     loaded = o.loaded_or_refused(load(root), root)
-    planned = o.suite_slots(suite) if suite else frozenset()
+    planned = o.suite_slots(suite, loaded) if suite else frozenset()
     wanted = o.axis_filter(backbones, repairs, tasks, datasets)
     if recovery:
         o.show_or_write(out, _recovery(root, planned, wanted, format))

@@ -133,12 +133,13 @@ def loaded_or_refused(loaded: Loaded, root: Path) -> Loaded:
     )
 
 
-def suite_slots(suite: str) -> frozenset[Slot]:
-    """The slots of all cells of a suite."""
+def suite_slots(suite: str, loaded: Loaded) -> frozenset[Slot]:
+    """The slots of all cells of a suite; a series of checkpoints in it means those that have records."""
     from vitbench.choices import Filters, choose
     from vitbench.identity import Slot
 
-    choices = choose(suite, Filters()).choices
+    known = sorted({e.slot.backbone.partition("+")[0] for e in loaded.entries if "@" in e.slot.backbone})
+    choices = choose(suite, Filters(), checkpoints=known).choices
     return frozenset(Slot(c.backbone, c.repair, c.task.text, c.dataset, c.seed) for c in choices)
 
 

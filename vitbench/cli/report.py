@@ -47,7 +47,7 @@ def report(
 
     root = records_root(Path(records or o.config().get("records", "runs")))
     loaded = o.loaded_or_refused(load(root), root)
-    planned = o.suite_slots(suite) if suite else frozenset()
+    planned = o.suite_slots(suite, loaded) if suite else frozenset()
     if suite:
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
     wanted = o.axis_filter(backbones, repairs, tasks, datasets)

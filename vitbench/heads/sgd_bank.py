@@ -34,9 +34,9 @@ class SgdBank:
         self, parts: Sequence[Part], outputs: int, learning_rates: Sequence[float], iterations: int, *, seed: int,
         device: torch.device, momentum: float = 0.9, weight_decay: float = 0.0,
     ) -> None:  # fmt: skip
-        self._parts, self._iterations = tuple(parts), iterations
+        self._parts, self._named_rates, self._iterations = tuple(parts), tuple(learning_rates), iterations
         self._momentum, self._decay = momentum, weight_decay
-        self._rates = torch.tensor(list(learning_rates), dtype=torch.float32, device=device)
+        self._rates = torch.tensor(self._named_rates, dtype=torch.float32, device=device)
         self._params: list[Tensor] = []  # weight a k c and bias a k of every part
         for part in self._parts:
             generator = torch.Generator().manual_seed(seed)
@@ -65,14 +65,14 @@ class SgdBank:
         weight, bias = self._params[2 * part], self._params[2 * part + 1]
         seen = x[:, self._parts[part].start : self._parts[part].stop]
         flat = torch.nn.functional.linear(seen, weight.flatten(0, 1), bias.flatten())
-        return flat.unflatten(1, bias.shape).transpose(0, 1)
+        return flat.view(len(seen), *bias.shape).transpose(0, 1)
 
     def heads(self) -> list[tuple[Part, float, LinearHead]]:
         """Every head with its part and base learning rate."""
         out = []
         for i, part in enumerate(self._parts):
             weight, bias = self._params[2 * i].detach(), self._params[2 * i + 1].detach()
-            for j, rate in enumerate(self._rates.tolist()):
+            for j, rate in enumerate(self._named_rates):
                 out.append((part, rate, LinearHead(weight[j].T.contiguous(), bias[j].clone())))
         return out
 
