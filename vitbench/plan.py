@@ -83,8 +83,8 @@ class _Builder:
                         "not_applicable", f"{step.card.name} does not act on {field_name!r}, which the task reads", ""
                     ),
                 )
-        if refused := _unsuited(choice.task, state.card, field_name, maps):
-            return self._missing(slot, refused)
+        if unsuited := _unsuited(choice.task, state.card, field_name, maps):
+            return self._missing(slot, unsuited)
         if state.status == "unavailable":
             return self._missing(slot, _Refused("unavailable", state.reason, state.remedy))
         splits = self._splits(choice, fit=any(s.card.needs_fit for s in chain))

@@ -172,7 +172,8 @@ class _Taken:
     def _summary(self, kind: str, i: int, out: Tensor) -> Tensor:
         where = self.context.patch_slice
         if kind == "norms":
-            return torch.linalg.vector_norm(out[:, where], dim=-1, dtype=torch.float32)
+            norms: Tensor = torch.linalg.vector_norm(out[:, where], dim=-1, dtype=torch.float32)
+            return norms
         if kind == "cls_similarity":
             return cls_cosines(out, int(self.view.has_cls), where)
         return direction_cosines(out[:, where], self.view.directions()[i])

@@ -21,7 +21,7 @@ def spread_of_maps(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]
     away = np.linalg.norm(places - (p @ places)[:, None], axis=-1)
     entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(1)
     effective = 1 / np.maximum((p**2).sum(1), np.finfo(np.float64).tiny)
-    return np.stack([entropy, (p * away).sum(1), effective, (p > 0).sum(1), mass]).mean(1)
+    return np.asarray(np.stack([entropy, (p * away).sum(1), effective, (p > 0).sum(1), mass]).mean(1), np.float64)
 
 
 def spread_statistics(numbers: npt.NDArray[np.floating], patches: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ def mask_statistics(
     `n_without` and nowhere else.
     """
     if not truth.any():
-        return {name: np.zeros(len(scores)) for name in COUNTS} | {"n": 0.0, "n_without": 1.0}
+        return {"n": 0.0, "n_without": 1.0, **{name: np.zeros(len(scores)) for name in COUNTS}}
     found = scores > thresholds[:, None]
     return {
         "tp": (found & truth).sum(1),
@@ -75,11 +75,12 @@ def _measure(name: str, values: Values, pick: Callable[[Array], Array]) -> Measu
 def further_measures(info: Mapping[str, Any]) -> tuple[Measure, ...]:
     """One of each kind per map, where there are several."""
     count = int(info["maps"])
-    return tuple(
-        _measure(f"{name}_register_{i}", values, lambda v, i=i: v[..., i])
-        for name, values in _ALL
-        for i in (range(count) if count > 1 else ())
-    )
+    maps = range(count) if count > 1 else ()
+    return tuple(_measure(f"{name}_register_{i}", values, _map(i)) for name, values in _ALL for i in maps)
+
+
+def _map(i: int) -> Callable[[Array], Array]:
+    return lambda values: np.asarray(values[..., i])
 
 
 MEASURES: tuple[Measure, ...] = tuple(_measure(name, values, lambda v: v.mean(-1)) for name, values in _ALL)

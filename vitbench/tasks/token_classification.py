@@ -125,10 +125,10 @@ class TokenClassification(Task[TokenKindSettings]):
         norms = np.where(valid, norms, -np.inf)
         outliers = np.flatnonzero(norms > threshold)
         covered = bool(len(outliers))
-        outliers = outliers if covered else norms.argmax(keepdims=True)
+        outliers = outliers if covered else np.array([norms.argmax()])
         normal = np.flatnonzero(valid & (norms <= threshold))
         if not len(normal):  # every token is an outlier: the one closest to normal
-            normal = np.where(valid, norms, np.inf).argmin(keepdims=True)
+            normal = np.array([np.where(valid, norms, np.inf).argmin()])
         patches = tokens[self.settings.field][i].flatten(0, 1)
         found = {
             "outlier": patches[rng.choice(outliers, draws)],
