@@ -274,7 +274,7 @@ class _Refused:
 
 def _unsuited(task: TaskRef, card: BackboneCard, field_name: str, maps: tuple[RepairStep, ...]) -> _Refused | None:
     """Why a task cannot be asked of a backbone (of unknown ones only the pass will tell) or of what a repair makes of it."""
-    for name in (*joined_fields(field_name), *task.card.aux(task.settings)):
+    for name in (field_name, *task.card.aux(task.settings)):
         reason = absent(name, card.prefix_tokens - card.registers, card.registers) if card.embed_dim else ""
         if reason:
             return _Refused("not_applicable", f"{card.name} has {reason}, so no {name!r}", "")

@@ -6,14 +6,17 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from vitbench.backbones.load import load_backbone
 from vitbench.backbones.singular import defect_directions
 from vitbench.backbones.summaries import SPREAD
+from vitbench.backbones.wrap import wrap
 from vitbench.tokens.types import TokenRequest
 
 from .by_hand import by_hand, images, tiny, view
 from .test_vit import normalised
+from .test_wrap import HubLike
 
 REQUEST = TokenRequest(("cls_similarity", "singular_cosine", "attention_spread", "norms"))
 CELLS = (3, 4)
@@ -48,6 +51,15 @@ def test_summaries_equal_what_the_forward_by_hand_gives(timm_id: str) -> None:
             found = tokens["attention_spread"][image, :, cell // CELLS[1], cell % CELLS[1]].numpy()
             expected = spread_by_hand(hand.attention[2][image, :, n + cell].double().numpy(), n, cell)
             np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_a_module_of_unknown_make_tells_the_similarity_with_cls_and_hides_the_rest() -> None:
+    module = tiny("vit_small_patch14_reg4_dinov2")
+    pictures = images(2, (3 * 14, 4 * 14))
+    wrapped = wrap(HubLike(module, 4), mean=view(module).card.mean, std=view(module).card.std)
+    got, expected = wrapped.tokens(pictures, REQUEST, ["a", "b"]), view(module).tokens(pictures, REQUEST, ["a", "b"])
+    torch.testing.assert_close(got["cls_similarity"], expected["cls_similarity"], rtol=1e-4, atol=1e-5)
+    assert got["singular_cosine"].shape == got["attention_spread"].shape == (2, 0, 3, 4)
 
 
 def spread_by_hand(weights: np.ndarray, prefix: int, cell: int) -> list[float]:

@@ -107,10 +107,9 @@ def acts_on(kinds: tuple[str, ...], name: str) -> bool:
 
 def absent(name: str, cls_tokens: int, registers: int) -> str:
     """Why a backbone with that many CLS and register tokens has no such field; empty where it may have it."""
-    kind = parse_field(name).kind
-    if kind == "cls_attention" and not cls_tokens:
+    if name == "cls_attention" and not cls_tokens:
         return "no CLS token"
-    if kind == "register_attention" and not registers:
+    if name == "register_attention" and not registers:
         return "no register tokens"
     return ""
 
