@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,14 +92,35 @@ def test_two_processes_with_the_same_plan_do_the_work_once(tmp_path: Path) -> No
     assert len(list((tmp_path / "runs").rglob("*.json"))) == 1
 
 
+WAITING = """
+import time
+from pathlib import Path
+from vitbench.catalogue import REPAIRS
+from vitbench.catalogue.cards import RepairCard
+from vitbench.repairs.base import Repair
+
+class Waiting(Repair):
+    card = RepairCard("waiting", None, REPAIRS.get("none").params, "map", ("patch",), "waits for a file")
+
+    def map_field(self, x, state, tokens, name):
+        Path("begun").touch()
+        while not Path("go").exists():
+            time.sleep(0.05)
+        return x
+"""
+
+
 def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    arguments = ["run", *CELL[:-2], "--workers", "1"]
+    (tmp_path / "waiting.py").write_text(WAITING)
+    arguments = ["run", *CELL[:3], "waiting", *CELL[4:-1], "1", "--plugin", "waiting.py"]
     process = spawned(tmp_path, *arguments)
-    assert process.stderr is not None
-    process.stderr.readline()  # the first line of progress: the run is under way
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert (process.returncode, "the same command goes on" in err) == (130, True), err
+    (tmp_path / "go").touch()
     again = spawned(tmp_path, *arguments)
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
