@@ -29,7 +29,9 @@ class Select(_Strict):
 
 
 class DatasetOptions(_Strict):
-    """What a suite fixes for one dataset: images per split (N or stratified:N), compute dtype, protocol settings (where the protocol has them)."""
+    """What a suite fixes for one dataset: images per split (N or stratified:N), compute dtype, and protocol settings (where
+    the protocol has them).
+    """
 
     limits: dict[str, int | Subset] = {}
     dtype: Dtype = "float32"

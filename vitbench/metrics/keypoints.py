@@ -57,7 +57,8 @@ def pair_statistics(
 
 def _best(top: str, bottom: str) -> Callable[[Mapping[str, Array], Mapping[str, Any]], Array]:
     def value(sums: Mapping[str, Array], _info: Mapping[str, Any]) -> Array:
-        return 100.0 * ratio(sums[top], np.asarray(sums[bottom])[..., None]).max(-1)
+        best: Array = ratio(sums[top], np.asarray(sums[bottom])[..., None]).max(-1)
+        return 100.0 * best
 
     return value
 
@@ -70,7 +71,8 @@ def _over_classes(prefix: str) -> Callable[[Mapping[str, Array], Mapping[str, An
         shares, n = np.asarray(sums[f"{prefix}_share"], np.float64), np.asarray(sums[f"{prefix}_n"], np.float64)
         by_feature = shares.reshape(*shares.shape[:-1], -1, features).swapaxes(-1, -2)
         each = np.nan_to_num(ratio(by_feature, n[..., None, :]))
-        return 100.0 * mean_where(each, np.broadcast_to(n[..., None, :] > 0, each.shape)).max(-1)
+        best: Array = mean_where(each, np.broadcast_to(n[..., None, :] > 0, each.shape)).max(-1)
+        return 100.0 * best
 
     return value
 

@@ -34,9 +34,8 @@ _FAMILIES = {
 def chapters_by(board: Leaderboard, by: By, tables: bool = True) -> list[Chapter]:
     """The chapters of a leaderboard: by task (as it stands), by family of tasks, or a chapter per backbone."""
     if by == "task":
-        first, *rest = chapters(board, tables) or [None]
-        found = (first, checkpoint_chapter(board), *rest)
-        return [chapter for chapter in found if chapter is not None and chapter.grids]
+        found = chapters(board, tables)
+        return [c for c in (*found[:1], checkpoint_chapter(board), *found[1:]) if c.grids]
     made = _families(board, tables) if by == "family" else _backbones(board)
     return [*made, *[c for c in (Chapter("Without a number", (), status(board.missing)),) if c.grids]]
 

@@ -58,7 +58,8 @@ def _part(keys: Tensor, k: int, gram_bias: float, centre: bool, seed_by_norm: bo
 
 def by_norm(tokens: Tensor) -> Tensor:
     """Patches in falling order of norm: b n c -> b n."""
-    return torch.linalg.vector_norm(tokens, dim=-1).argsort(dim=-1, descending=True, stable=True)
+    norms: Tensor = torch.linalg.vector_norm(tokens, dim=-1)
+    return norms.argsort(dim=-1, descending=True, stable=True)
 
 
 def by_degree(gram: Tensor) -> Tensor:

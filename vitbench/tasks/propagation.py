@@ -51,7 +51,7 @@ def propagate(query: Tensor, sources: Tensor, labels: Tensor, rule: Rule) -> Ten
             similar = query[rows, cols].flatten(0, 1) @ near.T
             weights = _weights(similar.masked_fill_(~inside, -torch.inf), rule)
             mixed = weights @ labels[:, reach[0], reach[1]].flatten(0, 2)
-            out[rows, cols] = mixed.unflatten(0, (rows.stop - rows.start, cols.stop - cols.start))
+            out[rows, cols] = mixed.reshape(rows.stop - rows.start, cols.stop - cols.start, -1)
     return out
 
 

@@ -44,8 +44,9 @@ def second_eigenvector(weights: Floats) -> Floats:
     """
     n = len(weights)
     if weights.min() == weights.max():  # nothing to cut: any vector across the constant one solves it
-        found = np.eye(n)[0] - 1 / n
-        return found / max(np.linalg.norm(found), 1.0 / n)
+        across: Floats = np.eye(n)[0] - 1 / n
+        across /= max(float(np.linalg.norm(across)), 1.0 / n)
+        return across
     root = np.sqrt(weights.sum(1))
     scaled = weights / root[:, None] / root[None, :]
     first = root / np.linalg.norm(root)
@@ -63,7 +64,8 @@ def second_eigenvector(weights: Floats) -> Floats:
         found = eigsh(operator, k=1, which="LA", v0=start, tol=_TOLERANCE)[1][:, 0]
     vector: Floats = found / root
     vector /= np.linalg.norm(vector)
-    return vector * np.sign(vector[_peak(vector)])
+    vector *= np.sign(vector[_peak(vector)])
+    return vector
 
 
 def _peak(vector: Floats) -> int:
