@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,3 +112,25 @@ def test_tables_are_written_the_same_way_twice_and_csv_has_every_number() -> Non
     [filled] = [x for x in lines if x["repair"] == "fill_outliers" and x["metric"] == "mIoU"]
     assert float(filled["recovery"]) == pytest.approx(0.75, abs=1e-3)
     assert float(filled["recovery_low"]) <= 0.75 <= float(filled["recovery_high"])
+
+
+def test_a_repair_that_raises_clean_and_defective_alike_closes_no_gap() -> None:
+    overall = recovery_tables(lab())[0]
+    [smooth] = [r for r in overall.rows if r.repair == "smooth3"]
+    assert smooth.recovery.value == pytest.approx(1.0)
+    assert smooth.closed is not None
+    assert smooth.closed.value == pytest.approx(0.5)  # 60 against 65, where it was 50 against 60
+    [filled] = [r for r in overall.rows if r.repair == "fill_outliers"]
+    assert filled.closed is None  # the clean backbone was not repaired
+
+
+def test_what_a_defect_adds_to_a_probe_is_undone_as_well_as_what_it_takes_away() -> None:
+    def probe(backbone: str, repair: str, value: float) -> Record:
+        made = record(backbone, repair, value, None)
+        slot = replace(made.slot, task="position_probe@registers")
+        return made.model_copy(update={"slot": slot, "identity": cell_identity(slot, {})})
+
+    given = [probe("lab_ssl", "none", 10), probe("lab_ssl+grid", "none", 80), probe("lab_ssl+grid", "unit", 45)]
+    [row] = recovery_tables(given)[0].rows
+    assert row.damage.delta == pytest.approx(-70)
+    assert row.recovery.value == pytest.approx(0.5)

@@ -222,7 +222,7 @@ REMOVE_TOP_COMPONENTS = RepairCard(
     source=_MU,
     upstream_licence="none (re-implemented)",
     published_for="word vectors",
-    differs="made for word vectors; directions come from train tokens",
+    differs="made for word vectors; directions come from train tokens; costs the clean lab_ssl 2.1 points of k-NN mIoU",
     cost="fit: one pass over the train tokens and an eigendecomposition; no forward at test time",
 )
 NORM_CLIP = RepairCard(

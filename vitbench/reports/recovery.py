@@ -1,8 +1,8 @@
 """What repairs win back of planted defects: per task and metric one table, repairs down, defects across.
 
-Beside each recovery stands what the repair does to the clean backbone, without which a recovery says little (smoothing
-"recovers" what it never repaired). On flagged tokens the clean twin is the same defect at strength 0, whose flags say where
-the defect would have been.
+A repair that raises every number "recovers" damage that it never repaired (smoothing does). So beside each recovery stands
+what the repair does to the clean backbone, and how far the gap between the two has closed once both are repaired. On
+flagged tokens the clean twin is the same defect at strength 0, whose flags say where the defect would have been.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vitbench.catalogue import TASKS
 from vitbench.catalogue.resolve import expand_backbones
 from vitbench.records.index import Entry, current
 from vitbench.records.inference import Difference, Recovery, paired_difference, recovery
@@ -27,7 +28,10 @@ FLAGGED = "flagged_accuracy"
 
 @dataclass(frozen=True)
 class Recovered:
-    """One repair on one defect. recovery: share of the damage; clean_change: what the repair does to the clean backbone."""
+    """One repair on one defect. recovery: share of the damage; clean_change: what the repair does to the clean backbone.
+
+    closed: 1 - (clean - defective, both repaired) / (clean - defective); None where the clean one was not repaired.
+    """
 
     backbone: str
     repair: str
@@ -38,6 +42,7 @@ class Recovered:
     damage: Difference
     recovery: Recovery
     clean_change: Difference | None
+    closed: Recovery | None
     seeds: int
     groups: int
 
@@ -105,6 +110,9 @@ def _row(clean: Cell, defective: Cell, repaired: Cell, repaired_clean: Cell | No
         return None
     first = repaired.measured[0]
     whole, damaged, fixed = found
+    # A probe describes: what a defect adds to it is undone as well as what it takes away.
+    up = whole.value >= damaged.value if _describes(first.slot.task) else first.higher_is_better
+    gap = min_gap(first.unit, whole.value)
     return Recovered(
         backbone=repaired.backbone,
         repair=repaired.repair,
@@ -113,11 +121,33 @@ def _row(clean: Cell, defective: Cell, repaired: Cell, repaired_clean: Cell | No
         defective=damaged.value,
         repaired=fixed.value,
         damage=paired_difference(whole, damaged),
-        recovery=recovery(fixed, damaged, whole, min_gap(first.unit, whole.value), first.higher_is_better),
+        recovery=recovery(fixed, damaged, whole, gap, up),
         clean_change=difference(repaired_clean, clean) if repaired_clean else None,
+        closed=_closed(clean, defective, repaired, repaired_clean, gap, up) if repaired_clean else None,
         seeds=len(repaired.seeds),
         groups=fixed.groups,
     )
+
+
+def _describes(task: str) -> bool:
+    name = task.partition("@")[0]
+    return name in TASKS and TASKS.get(name).family in ("probe", "diagnostic")
+
+
+def _closed(
+    clean: Cell, defective: Cell, repaired: Cell, repaired_clean: Cell, gap: float, up: bool
+) -> Recovery | None:
+    found = common(clean, defective, repaired, repaired_clean)
+    if found is None:
+        return None
+    whole, damaged, fixed, fixed_whole = found
+    if fixed.draws is None or whole.draws is None or fixed_whole.draws is None or fixed.key != fixed_whole.key:
+        return None
+    # The repaired backbone as it would be if the repair had not moved the clean one.
+    moved = replace(
+        fixed, value=fixed.value - fixed_whole.value + whole.value, draws=fixed.draws - fixed_whole.draws + whole.draws
+    )
+    return recovery(moved, damaged, whole, gap, up)
 
 
 def unplanted(backbone: str) -> str:
@@ -132,32 +162,38 @@ def unplanted(backbone: str) -> str:
 
 
 def to_markdown(tables: Sequence[RecoveryTable], title: str) -> str:
-    """One Markdown table per task, metric and backbone family, with how to read it."""
-    from tabulate import tabulate
-
+    """Two Markdown tables per task and metric, the damage undone and the gap closed, with how to read them."""
     parts = [
         f"# {title}",
-        "Share of the damage of a planted defect that a repair undoes, in %, with its 95 % interval over images and seeds: "
-        "0 nothing, 100 all; – where the damage is not significant or under 2 points. `clean`: what the repair does to the "
-        "backbone without the defect, in points. ° a control, which repairs nothing. *Not applicable* cells are left out.",
+        "*Recovered*: share of the damage of a planted defect that a repair undoes, in %, with its 95 % interval over images and "
+        "seeds: 0 nothing, 100 all; – where the damage is not significant or under 2 points, empty where nothing was measured "
+        "or the repair is not applicable. `clean`: what the repair does to the backbone without the defect, in points. "
+        "*Gap closed*: how much of the gap between the clean and the defective backbone is gone once both are repaired; a repair "
+        "that raises both alike recovers, but closes nothing. ° a control, which repairs nothing. `grid` is `grid[site=late]`. A "
+        "probe describes: there the damage is the change, whatever its sign.",
     ]
     for table in tables:
-        defects = list(dict.fromkeys(row.backbone for row in table.rows))
-        repairs = sorted({(row.control, row.repair) for row in table.rows})
-        cells = {(row.backbone, row.repair): row for row in table.rows}
-        lines = [["*damage*", "", *(_damage(next(r for r in table.rows if r.backbone == d)) for d in defects)]]
-        for control, repair in repairs:
-            found = [cells.get((d, repair)) for d in defects]
-            change = next((r.clean_change for r in found if r is not None and r.clean_change is not None), None)
-            name = f"{repair}°" if control else repair
-            lines.append([name, _points(change), *("" if r is None else _share(r.recovery) for r in found)])
-        seeds = sorted({row.seeds for row in table.rows})
+        seeds, groups = sorted({row.seeds for row in table.rows}), max(row.groups for row in table.rows)
         parts.append(f"## {table.task} on {table.dataset}: {table.metric}")
-        groups = max(row.groups for row in table.rows)
-        parts.append(f"{groups} images; {', '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}.")
-        headers = ["repair", "clean", *(d.partition("+")[2] for d in defects)]
-        parts.append(tabulate(lines, headers, tablefmt="pipe", disable_numparse=True))
+        parts.append(f"{groups} images; {' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}.")
+        parts.append(_grid(table, "recovered", lambda row: row.recovery))
+        parts.append(_grid(table, "gap closed", lambda row: row.closed))
     return "\n\n".join(parts) + "\n"
+
+
+def _grid(table: RecoveryTable, what: str, share: Callable[[Recovered], Recovery | None]) -> str:
+    from tabulate import tabulate
+
+    defects = list(dict.fromkeys(row.backbone for row in table.rows))
+    found = {(row.backbone, row.repair): row for row in table.rows}
+    lines = [["*damage*", "", *(_points(next(r for r in table.rows if r.backbone == d).damage) for d in defects)]]
+    for control, repair in sorted({(row.control, row.repair) for row in table.rows}):
+        cells = [found.get((d, repair)) for d in defects]
+        change = next((r.clean_change for r in cells if r is not None and r.clean_change is not None), None)
+        shares = ["" if r is None else _share(share(r)) for r in cells]
+        lines.append([f"{repair}°" if control else repair, _points(change), *shares])
+    headers = [what, "clean", *(d.partition("+")[2] for d in defects)]
+    return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
 
 
 def _points(change: Difference | None) -> str:
@@ -167,11 +203,9 @@ def _points(change: Difference | None) -> str:
     return (f"{change.delta:+.1f}" + ends).replace("-", "−")
 
 
-def _damage(row: Recovered) -> str:
-    return _points(row.damage).replace("+", "")
-
-
-def _share(found: Recovery) -> str:
+def _share(found: Recovery | None) -> str:
+    if found is None:
+        return ""
     if found.value is None:
         return "–"
     ends = (
@@ -185,7 +219,16 @@ def _share(found: Recovery) -> str:
 COLUMNS = (
     *("task", "dataset", "metric", "unit", "backbone", "repair", "control", "clean", "defective", "repaired"),
     *("damage", "damage_low", "damage_high", "recovery", "recovery_low", "recovery_high", "null_reason"),
-    *("clean_change", "clean_change_low", "clean_change_high", "seeds", "groups"),
+    *(
+        "clean_change",
+        "clean_change_low",
+        "clean_change_high",
+        "closed",
+        "closed_low",
+        "closed_high",
+        "seeds",
+        "groups",
+    ),
 )
 
 
@@ -203,7 +246,8 @@ def to_csv(tables: Sequence[RecoveryTable]) -> str:
                 (r.clean_change.delta, r.clean_change.ci_low, r.clean_change.ci_high) if r.clean_change else (None,) * 3
             )
             numbers = _written(r.clean, r.defective, r.repaired, *damage, *share)
-            writer.writerow([*names, *numbers, r.recovery.reason, *_written(*change), r.seeds, r.groups])
+            closed = (r.closed.value, r.closed.ci_low, r.closed.ci_high) if r.closed else (None,) * 3
+            writer.writerow([*names, *numbers, r.recovery.reason, *_written(*change, *closed), r.seeds, r.groups])
     return out.getvalue()
 
 
