@@ -194,7 +194,9 @@ ZSCORE = RepairCard(
     acts_on=CHANNEL_KINDS,
     needs_fit=True,
     summary="standardises each channel with its mean and deviation over train tokens",
-    differs=OWN_BASELINE,
+    differs=OWN_BASELINE
+    + "; recovers 84 % of the lab's planted variance in k-NN mIoU, since it costs the clean backbone 1.2 points "
+    "too: the gap between them closes by 96 %",
     cost=ONE_PASS,
 )
 POSITION_MEAN = RepairCard(
