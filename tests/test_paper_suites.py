@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from functools import cache
 
@@ -25,11 +24,10 @@ def planned(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("suites")
 
     @cache
-    def plan(name: str) -> tuple[Plan, float]:
-        start = time.process_time()
+    def plan(name: str) -> Plan:
         options = RunOptions(records=root / "runs", cache=root / "cache", offline=True)
         made = make_plan(choose(name, Filters()).choices, Workspace(options))
-        return made, time.process_time() - start
+        return made
 
     return plan
 
@@ -40,16 +38,15 @@ def test_the_papers_suites_ship() -> None:
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_suite_plans_offline_and_says_what_is_missing_and_how_to_get_it(planned, name: str) -> None:
-    plan, seconds = planned(name)
+    plan = planned(name)
     missing = plan.with_status("unavailable")
     assert missing
     assert all(cell.reason and cell.remedy for cell in missing)
-    assert seconds < 15
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_no_block_of_a_suite_is_in_vain(planned, name: str) -> None:
-    plan, _ = planned(name)
+    plan = planned(name)
     by_task: dict[tuple[str, str], Counter[str]] = {}
     for cell in plan.cells:
         by_task.setdefault((cell.slot.task, cell.slot.dataset), Counter())[cell.status] += 1
@@ -60,7 +57,7 @@ def test_no_block_of_a_suite_is_in_vain(planned, name: str) -> None:
 @pytest.mark.parametrize("name", ["registers", "dvt", "full"])
 def test_published_values_stand_beside_cells_of_a_suite(planned, name: str) -> None:
     published = load_published()
-    slots: set[Slot] = {cell.slot for cell in planned(name)[0].cells}
+    slots: set[Slot] = {cell.slot for cell in planned(name).cells}
     metrics = {(task, dataset): metric for _, _, task, dataset, metric in published}
     found = [
         s
@@ -72,13 +69,13 @@ def test_published_values_stand_beside_cells_of_a_suite(planned, name: str) -> N
 
 
 def test_registers_measures_what_an_edit_does_to_norms(planned) -> None:
-    cells = [c for c in planned("registers")[0].cells if c.slot.task.startswith("token_norms")]
+    cells = [c for c in planned("registers").cells if c.slot.task.startswith("token_norms")]
     statuses = {c.slot.repair: c.status for c in cells if c.slot.backbone == "vit_base_patch14_dinov2.lvd142m"}
     assert statuses == dict.fromkeys(("none", "registers", "test_time_registers"), "unavailable")
 
 
 def test_local_representations_sweeps_the_channels_with_ten_draws_at_random(planned) -> None:
-    repairs = {c.slot.repair for c in planned("local_representations")[0].cells}
+    repairs = {c.slot.repair for c in planned("local_representations").cells}
     for m in (0, 1, 5, 10, 25, 50, 100, 200, 400):
         assert f"remove_high_variance[m={m}]" in repairs
     assert len([r for r in repairs if r.startswith("random_dims")]) == 10

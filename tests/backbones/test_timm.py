@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,11 +104,9 @@ def test_weights_that_are_not_here_are_a_download_or_unavailable_with_the_remedy
             load_backbone(TINY, offline=offline)
 
 
-def test_a_hub_that_does_not_answer_is_unavailable_within_seconds() -> None:
-    start = time.monotonic()
+def test_a_hub_that_does_not_answer_is_unavailable() -> None:
     with pytest.raises(UnavailableError, match="the hub does not answer"):
         load_backbone(TINY)
-    assert time.monotonic() - start < 10
 
 
 def in_hub_cache(root: Path, repo: str, state: dict[str, torch.Tensor]) -> None:
