@@ -1,4 +1,4 @@
-"""Progress of a run: a live bar on a terminal, one line per ten percent elsewhere."""
+"""Progress of a run: a live bar on a terminal, elsewhere a line per ten percent and per minute of work."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from vitbench.jobs import Plan
 
 
+SILENCE_S = 60.0
+
+
 class Progress:
     """Listens to the engine. Counts jobs weighted by what they cost: an image forward counts as one, a fit or cell as ten."""
 
     def __init__(self, plan: Plan) -> None:
         self._total = plan.forwards + 10 * (len(plan.fits) + len(plan.with_status("todo")))
-        self._done, self._shown, self._started = 0, -1, time.monotonic()
+        self._done, self._shown = 0, -1
+        self._started = self._spoke = time.monotonic()
         self._rich: RichProgress | None = None
         self._running: dict[str, str] = {}
 
@@ -58,9 +62,10 @@ class Progress:
             self._rich.update(self._task, completed=self._done, description=text[:90])
             return
         tenth = 10 * self._done // max(self._total, 1)
-        if tenth != self._shown:
-            self._shown = tenth
-            seconds = time.monotonic() - self._started
+        now_s = time.monotonic()
+        if tenth != self._shown or now_s - self._spoke >= SILENCE_S:
+            self._shown, self._spoke = tenth, now_s
+            seconds = now_s - self._started
             now = next(iter(self._running.values()), "")
             print(
                 f"{100 * self._done // max(self._total, 1):3d}%  {seconds:5.0f} s  {now}", file=sys.stderr, flush=True
