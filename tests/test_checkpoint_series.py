@@ -10,7 +10,7 @@ import pytest
 from vitbench.catalogue.resolve import expand_backbones
 from vitbench.catalogue.series import expand_series
 from vitbench.choices import Filters, choose
-from vitbench.cli.options import suite_slots
+from vitbench.cli.options import axis_filter, suite_slots
 from vitbench.engine.options import RunOptions, parse_weights
 from vitbench.engine.workspace import Workspace
 from vitbench.errors import UsageError
@@ -67,6 +67,23 @@ def test_two_files_of_one_step_are_refused(series: Path) -> None:
 def test_a_pattern_selects_the_series(pattern: str) -> None:
     given = ["lab_ssl@5", "lab_ssl@20", "lab_mae@7"]
     assert expand_backbones(pattern, given) == ["lab_ssl@5", "lab_ssl@20"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("lab_ssl", {"lab_ssl"}),
+        ("lab_ssl@*", {"lab_ssl@5", "lab_ssl@20+grid"}),
+        ("lab_ssl@{step}", {"lab_ssl@5", "lab_ssl@20+grid"}),
+        ("lab_ssl@20+grid", {"lab_ssl@20+grid"}),
+        ("lab_ssl*", {"lab_ssl", "lab_ssl@5", "lab_ssl@20+grid"}),
+    ],
+)
+def test_a_filter_by_name_selects_the_final_weights_and_a_glob_the_series(given: str, kept: set[str]) -> None:
+    names = ("lab_ssl", "lab_ssl@5", "lab_ssl@20+grid", "lab_mae")
+    wanted = axis_filter(given, None, "depth", None)
+    assert {name for name in names if wanted(name, "none", "depth@ridge[image_px=96]", "scenes")} == kept
+    assert not wanted("lab_ssl", "none", "rank@patches", "scenes")
 
 
 def test_one_checkpoint_with_a_defect_is_a_name_of_its_own() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -12,6 +12,7 @@ from vitbench.catalogue.resolve import (
     expand_repairs,
     expand_tasks,
     matches,
+    matches_task,
     repair_chain,
     with_settings,
 )
@@ -107,7 +108,7 @@ def choose(
         for c in choices
         if _kept(filters.backbones, c.backbone)
         and _kept(filters.repairs, c.repair)
-        and _kept(filters.tasks, c.task.text)
+        and _kept(filters.tasks, c.task.text, matches_task)
         and _kept(filters.datasets, c.dataset)
     )
     if not kept:
@@ -118,8 +119,8 @@ def choose(
     return Selected(_limited(kept, filters), loaded.name)
 
 
-def _kept(patterns: Sequence[str], text: str) -> bool:
-    return not patterns or any(matches(p, text) for p in patterns)
+def _kept(patterns: Sequence[str], text: str, selects: Callable[[str, str], bool] = matches) -> bool:
+    return not patterns or any(selects(p, text) for p in patterns)
 
 
 def _expand(suite: Suite, filters: Filters, checkpoints: Sequence[str]) -> tuple[Choice, ...]:

@@ -173,7 +173,20 @@ def with_settings(ref: TaskRef, settings: dict[str, Any]) -> TaskRef:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a filter selects a canonical name: equal, equal without brackets, or a glob over either."""
+    """Whether a filter selects a canonical name: equal, equal without brackets, or a glob over either.
+
+    `lab_ssl` is not its checkpoint `lab_ssl@20`: a series is named by a glob (`lab_ssl@*`).
+    """
     bare = "+".join(term.name for term in parse_chain(text)) if not text.startswith("folder:") else text
+    return _selects(pattern, text, bare)
+
+
+def matches_task(pattern: str, text: str) -> bool:
+    """As `matches`, of a task: a name without protocol selects all of its protocols."""
+    bare = parse_term(text).name
+    return _selects(pattern, text, bare, bare.partition("@")[0])
+
+
+def _selects(pattern: str, *names: str) -> bool:
     glob = pattern.replace("[", "[[]").replace(PLACEHOLDER, "*")
-    return any(pattern == t or fnmatchcase(t, glob) for t in (text, bare, bare.partition("@")[0]))
+    return any(pattern == name or fnmatchcase(name, glob) for name in names)

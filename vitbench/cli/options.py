@@ -60,6 +60,10 @@ Plugin = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask a hub; what is not cached is unavailable.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes; 0 runs everything in this one.")]
+Decoders = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes per worker that decode images; 0: threads only [default: the worker's cores]."),
+]
 CacheBudget = Annotated[str | None, typer.Option(help="Most bytes of stored tokens, such as 20GB.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds after which a pass, fit or cell is given up.")]
 
@@ -143,15 +147,18 @@ def suite_slots(suite: str, loaded: Loaded) -> frozenset[Slot]:
     return frozenset(Slot(c.backbone, c.repair, c.task.text, c.dataset, c.seed) for c in choices)
 
 
-def axis_filter(*axes: str | None) -> Callable[..., bool]:
+def axis_filter(
+    backbones: str | None, repairs: str | None, tasks: str | None, datasets: str | None
+) -> Callable[[str, str, str, str], bool]:
     """Comma-separated globs over backbone, repair, task and dataset; None keeps all."""
-    from vitbench.catalogue.resolve import matches
+    from vitbench.catalogue.resolve import matches, matches_task
     from vitbench.selection import split_list
 
-    patterns = [split_list(text or "") for text in axes]
+    axes = [(text, matches) for text in (backbones, repairs)] + [(tasks, matches_task), (datasets, matches)]
+    asked = [(i, split_list(text), selects) for i, (text, selects) in enumerate(axes) if text]
 
     def wanted(*names: str) -> bool:
-        return all(not p or any(matches(one, name) for one in p) for p, name in zip(patterns, names, strict=True))
+        return all(any(selects(one, names[i]) for one in patterns) for i, patterns, selects in asked if patterns)
 
     return wanted
 
