@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from vitbench.catalogue import DATASETS, REPAIRS
+from vitbench.catalogue import DATASETS, REPAIRS, TASKS
 from vitbench.catalogue.cards import BackboneCard, DatasetCard, RepairCard
 from vitbench.catalogue.repairs import RandomDimsParams
 from vitbench.choices import Choice, Filters, choose
@@ -250,3 +250,22 @@ def test_an_edit_behind_another_is_fitted_on_the_backbone_that_the_first_one_lef
     assert (second.repair, second.edit, second.edit_fits) == ("second_edit", "random_edit", ((0, first.id),))
     assert (third.edit, [i for i, _ in third.edit_fits]) == ("random_edit+second_edit", [0, 1])
     assert first.id in plan.requires[second.id]
+
+
+@pytest.mark.usefixtures("odd_repairs")
+def test_a_fitted_edit_takes_no_train_image_through_the_edited_backbone_for_a_task_without_train() -> None:
+    plan = planned("lab_ssl", "random_edit", "token_norms")
+    assert {(p.split.split, bool(p.edit)) for p in plan.passes} == {("val", True), ("train", False)}
+    assert len(plan.fits) == 1
+
+
+def test_the_tasks_suite_runs_what_the_lab_has_targets_for_with_one_forward_each() -> None:
+    plan = make_plan(choose("tasks", Filters()).choices, FakeWorld())
+    sweeps = [(p.backbone, p.edit, p.split.dataset, p.split.split) for p in plan.passes]
+    assert len(sweeps) == len(set(sweeps))
+    lab = [set(DATASETS.get(name).targets) for name in {c.slot.dataset for c in plan.cells}]
+    run = {c.slot.task.partition("[")[0] for c in plan.cells}
+    for card in TASKS:
+        # No backbone of the lab reads text.
+        if any(set(card.targets) <= targets for targets in lab) and card.name != "zero_shot_classification":
+            assert {f"{card.name}@{p.name}" for p in card.protocols} <= run

@@ -182,9 +182,9 @@ class _Builder:
         cached = self.world.has_record(slot, identity)
         if not cached:
             for name, ref in splits.items():
-                if not live or (name == "train" and fits):
-                    whole = name in choice.task.card.splits and not live
-                    sweep.want(stores[name], ref, needs if whole else self._fit_fields(fields, maps))
+                read = name in choice.task.card.splits and not live
+                if read or (name == "train" and fits):  # an edit alone is fitted on a pass of its own
+                    sweep.want(stores[name], ref, needs if read else self._fit_fields(fields, maps))
             asked = {fit for _, _, fit in fits} | set(dict(sweep.edit_fits).values())
             self.fits.update({f.id: f for f in sweep.pending_fits if f.id in asked})
         return CellJob(

@@ -32,6 +32,16 @@ def test_channels_that_are_constant_within_classes_do_not_break_it():
     assert torch.isfinite(head.weight).all()
 
 
+def test_classes_of_one_token_each_are_told_apart_by_the_nearest_mean():
+    places = torch.cos(torch.arange(40)[:, None] * torch.arange(6) * 0.07)  # a control that shows position alone
+    shift = places.mean(0)
+    flat = (places - shift).repeat(30, 1)
+    sums = 30.0 * (places - shift).double()
+    counts = torch.full((40,), 30.0).double()
+    head = fit_discriminant(sums, counts, (flat.T @ flat).double(), shift, 0.01)
+    assert (head(places).argmax(-1) == torch.arange(40)).all()
+
+
 def test_the_slice_goes_by_key_and_not_by_order():
     keys = [f"image-{i}" for i in range(50)]
     chosen = holdout_keys(keys, 0.2)

@@ -113,8 +113,19 @@ def test_images_without_boxes_are_left_out_and_counted():
     ]
     task = ObjectDiscovery(LostSettings())
     rows = task.measure(None, MemoryStream([batch({"value": grid}, targets, 4)]), context())
-    assert task.flags(None, rows) == {"images_with_boxes": 1, "images_without_boxes": 1}
+    flags = task.flags(None, rows)
+    assert (flags["images_with_boxes"], flags["images_without_boxes"]) == (1, 1)
     assert rows.sums()["n"] == 1
+
+
+def test_boxes_that_are_mostly_the_whole_image_are_flagged():
+    alike = torch.ones(1, 3, 3, 2)  # every entry of the Gram matrix is positive
+    corner = -torch.ones(1, 3, 3, 2)
+    corner[0, 0, 0] = 1
+    task, target = ObjectDiscovery(LostSettings()), {"image_hw": (12, 12), "boxes": np.array([[0.0, 0, 4, 4]])}
+    for keys, expected in ((alike, True), (corner, False)):
+        rows = task.measure(None, MemoryStream([batch({"key": keys}, [target], 4)]), context())
+        assert ("mostly_whole_image_boxes" in task.flags(None, rows)) is expected
 
 
 def test_components_join_along_edges_and_not_corners():

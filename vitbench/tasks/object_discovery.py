@@ -76,7 +76,10 @@ class ObjectDiscovery(Task[DiscoverySettings]):
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
         without = int(rows.stats["n_without"].sum())
         selected = {name: rows.info[name] for name in ("selected",) if name in rows.info}
-        return {"images_with_boxes": len(rows) - without, "images_without_boxes": without, **selected}
+        share = rows.stats["degenerate"].sum() / max(len(rows) - without, 1)
+        # Such a CorLoc is that of the whole-image box, whatever the backbone: tables mark it.
+        whole = {"mostly_whole_image_boxes": True} if share > 0.5 else {}
+        return {"images_with_boxes": len(rows) - without, "images_without_boxes": without, **selected, **whole}
 
 
 def _add(units: UnitRows, batch: Batch, i: int, found: LostBoxes) -> None:
