@@ -57,7 +57,7 @@ def to_markdown(board: Leaderboard, by: By = "task") -> str:
     blocks = ["# Leaderboard", markdown(summary(board))]
     for chapter in chapters_by(board, by):
         blocks += [f"## {chapter.title}", markdown(" ".join(chapter.text))]
-        for grid in chapter.grids:
+        for grid in typeset.unfolded(chapter.grids):  # what shows Markdown scrolls
             blocks += [f"### {markdown(grid.title)}"] if grid.title else []
             blocks.append(_markdown_grid(grid))
             blocks += [markdown(note) for note in grid.notes]

@@ -308,7 +308,9 @@ def header_of(board: Leaderboard, table: Table) -> str:
     return "\n".join([*words, Numbers(table).short])
 
 
-def folded(title: str, corner: str, headers: Sequence[str], lines: Sequence[Line]) -> tuple[Grid, ...]:
+def folded(
+    title: str, corner: str, headers: Sequence[str], lines: Sequence[Line], width: int = WIDTH
+) -> tuple[Grid, ...]:
     """As many grids as it takes for each to fit the width; all repeat the first column."""
     rows = [line for line in lines if not isinstance(line, str)]
     widths = [
@@ -320,7 +322,7 @@ def folded(title: str, corner: str, headers: Sequence[str], lines: Sequence[Line
     start = 0
     while start < len(headers):
         stop, used = start + 1, label + 2 + widths[start]
-        while stop < len(headers) and used + 2 + widths[stop] <= WIDTH:
+        while stop < len(headers) and used + 2 + widths[stop] <= width:
             used += 2 + widths[stop]
             stop += 1
         part = tuple(line if isinstance(line, str) else (line[0], *line[1 + start : 1 + stop]) for line in lines)

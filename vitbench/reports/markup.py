@@ -7,10 +7,10 @@ import re
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}"},
     **{"▲": r"$\blacktriangle$", "▼": r"$\blacktriangledown$", "·": r"$\cdot$", "°": r"$^\circ$", "†": r"$\dagger$"},
     **{"Δ": r"$\Delta$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "−": "$-$", "–": "--", "—": "---"},
-    **{"├": "", "└": "", "×": r"$\times$", "σ": r"$\sigma$"},
+    **{"├": "", "└": "", "\0": "{}", "×": r"$\times$", "σ": r"$\sigma$"},
 }
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -24,8 +24,13 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """Text for LaTeX with amssymb; signs of the tables become mathematics."""
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    """Text on one line for LaTeX with amssymb and T1; signs of the tables become mathematics.
+
+    Letters that its fonts may not have become `?`: a name in another script must not stop a document.
+    """
+    plain = " ".join(text.split()).replace("--", "-\0-").replace("--", "-\0-")  # no dash out of two hyphens
+    found = (_LATEX.get(sign, sign if " " <= sign <= "~" or "\xa0" <= sign <= "\xff" else "?") for sign in plain)
+    return "".join(found)
 
 
 def xml(text: str) -> str:
