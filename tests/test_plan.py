@@ -11,7 +11,7 @@ from vitbench.catalogue.cards import BackboneCard, DatasetCard, RepairCard
 from vitbench.catalogue.repairs import RandomDimsParams
 from vitbench.choices import Choice, Filters, choose
 from vitbench.errors import NothingSelectedError, UsageError
-from vitbench.identity import Slot
+from vitbench.identity import Slot, digest
 from vitbench.jobs import BackboneState, Plan, SplitState
 from vitbench.plan import make_plan
 
@@ -269,3 +269,24 @@ def test_the_tasks_suite_runs_what_the_lab_has_targets_for_with_one_forward_each
         # No backbone of the lab reads text.
         if any(set(card.targets) <= targets for targets in lab) and card.name != "zero_shot_classification":
             assert {f"{card.name}@{p.name}" for p in card.protocols} <= run
+
+
+class Pictured(FakeWorld):
+    """A data set whose images are known apart from their targets, as those of released sets and folders are."""
+
+    def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState:
+        return SplitState(500, digest([split, targets]), pictures=f"pictures of {split}")
+
+
+def test_tasks_that_read_other_targets_of_the_same_images_share_their_passes() -> None:
+    asked = choices("lab_ssl", "zscore", "linear_segmentation,depth")
+    apart, shared = make_plan(asked, FakeWorld()), make_plan(asked, Pictured())
+    assert len({c.splits["train"].digest for c in shared.cells}) == 2, "the targets stay part of each identity"
+    assert len(shared.passes) == len(apart.passes) == 2
+    assert len({c.identity for c in (*apart.cells, *shared.cells)}) == 4
+
+
+def test_what_is_left_out_as_corrupt_depends_on_the_targets_so_passes_are_apart() -> None:
+    filters = Filters.parse("lab_ssl", "none", "linear_segmentation,depth", "scenes", skip_corrupt=True)
+    plan = make_plan(choose(None, filters).choices, Pictured())
+    assert len(plan.passes) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -27,12 +28,16 @@ class BackboneState:
 
 @dataclass(frozen=True)
 class SplitState:
-    """What planning knows of a split: how many images, and the digest of which. `reason` set = not there."""
+    """What planning knows of a split: how many images, and the digest of which. `reason` set = not there.
+
+    pictures: digest of the images alone, whatever targets they are asked for with; "" where that is not known.
+    """
 
     images: int
     digest: str
     reason: str = ""
     remedy: str = ""
+    pictures: str = ""
 
 
 class World(Protocol):
@@ -48,7 +53,10 @@ class World(Protocol):
 
 @dataclass(frozen=True)
 class SplitRef:
-    """Which images: a split with the targets that must be there, cut to `limit`; corrupt ones may be left out."""
+    """Which images: a split with the targets that must be there, cut to `limit`; corrupt ones may be left out.
+
+    pictures: what a pass depends on, as `SplitState`; tasks that read other targets of the same images share their passes.
+    """
 
     dataset: str
     split: str
@@ -59,6 +67,7 @@ class SplitRef:
     digest: str
     skip_corrupt: bool = False
     least_px: int = 0  # JPEGs may be decoded at a fraction of their size that keeps so many pixels; 0: never
+    pictures: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,10 +129,28 @@ class CellJob:
     backbone: str = ""
     forwards_per_image: int = 1
     streamed: int = 0  # images that the cell itself takes through the backbone; then it has no stores
+    stream: str = ""  # cells with the same one differ only in how they map tokens: they share those images
 
     @property
     def id(self) -> str:
         return f"cell-{self.identity}"
+
+
+@dataclass(frozen=True)
+class StreamJob:
+    """Cells that follow one stream, carried out together."""
+
+    id: str
+    cells: tuple[CellJob, ...]
+
+    @property
+    def backbone(self) -> str:
+        return self.cells[0].backbone
+
+    @staticmethod
+    def of(cells: Sequence[CellJob]) -> StreamJob:
+        """Named by its cells, so that the same ones are the same job."""
+        return StreamJob("stream-" + digest(sorted(cell.identity for cell in cells)), tuple(cells))
 
 
 @dataclass(frozen=True)
@@ -140,8 +167,8 @@ class Plan:
 
     @property
     def streamed(self) -> int:
-        """Images that streaming cells take through a backbone themselves (test windows beyond one per image not counted)."""
-        return sum(c.streamed * c.forwards_per_image for c in self.cells if c.status == "todo")
+        """Images that streams take through a backbone, once for all cells on a stream (of test windows, one per image)."""
+        return sum(c.streamed * c.forwards_per_image for c in {c.stream: c for c in self.with_status("todo")}.values())
 
     @property
     def forwards(self) -> int:

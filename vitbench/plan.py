@@ -126,7 +126,11 @@ class _Builder:
             which = digest([state.digest, "without corrupt"]) if skip else state.digest
             least = _draft_px(choice)
             which = digest([which, "draft", least]) if least else which
-            out[name] = SplitRef(choice.dataset, name, targets, limit, choice.seed, state.images, which, skip, least)
+            # Which images are left out as corrupt depends on the targets that are read with them.
+            pictures = "" if skip or not state.pictures else digest([state.pictures, least])
+            out[name] = SplitRef(
+                choice.dataset, name, targets, limit, choice.seed, state.images, which, skip, least, pictures
+            )
         return out
 
     def _missing(self, slot: Slot, refused: _Refused) -> CellJob:
@@ -316,8 +320,13 @@ class _Sweep:
     def store(self, ref: SplitRef) -> str:
         return digest(
             {"backbone": self.backbone, "weights": self.weights, "edit": [*self.versions, *self.edit_fits],
-             "data": [ref.dataset, ref.split, ref.digest], "view": str(self.view), "dtype": self.dtype}
+             "data": ref.pictures or [ref.dataset, ref.split, ref.digest], "view": str(self.view), "dtype": self.dtype}
         )  # fmt: skip
+
+    def stream(self, components: dict[str, Any]) -> str:
+        """What cells have in common that differ only in the maps of their repairs: every input and every forward."""
+        same = {name: components[name] for name in ("backbone", "task", "data", "view", "dtype")}
+        return digest({**same, "edit": [*self.versions, *self.edit_fits], "seed": self.seed})
 
     def want(self, store: str, ref: SplitRef, fields: tuple[str, ...]) -> None:
         self.builder.sweeps.setdefault(

@@ -1,7 +1,7 @@
 """Extraction against a bare loop that calls the same model on the same ready tensors in the same dtype; memory at 1x and 4x.
 
-`tokens from ready images` is what a forward costs with normalisation, hooks and checks; `whole pass to disk` adds placing
-the images, writing the shards, their checksums and fsync.
+`tokens from ready images` is what a forward costs with normalisation, hooks and checks; `whole pass to disk` adds making
+batches, writing the shards, their checksums and fsync.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure() -> list[Figure]:
 
         with tempfile.TemporaryDirectory() as folder:
             request = TokenRequest(("patch", "key", "norms", "cls", "pixels"), View("whole"))
-            samples = [(str(i), image) for i, image in enumerate(images)]
+            samples = [(str(i), place(image, request.view, 8)) for i, image in enumerate(images)]
 
             def swept(backbone=backbone, request=request, samples=samples, folder=folder) -> None:  # type: ignore[no-untyped-def]
                 run_pass(backbone, samples, request, [ShardWriter(Path(folder), "speed", request.fields)])
@@ -71,7 +71,8 @@ def _memory() -> list[Figure]:
     rng = np.random.default_rng(0)
 
     def sweep(count: int) -> int:
-        samples = ((str(i), rng.integers(0, 256, (192, 192, 3), dtype=np.uint8)) for i in range(count))
+        made = (rng.integers(0, 256, (192, 192, 3), dtype=np.uint8) for _ in range(count))
+        samples = ((str(i), place(image, View("whole"), 8)) for i, image in enumerate(made))
         with tempfile.TemporaryDirectory() as folder:
             writer = ShardWriter(Path(folder), "memory", ("patch",), shard_bytes=1 << 24)
             run_pass(backbone, samples, TokenRequest(("patch",), View("whole")), [writer])

@@ -31,7 +31,7 @@ def nightly(
     thresholds: Annotated[Path | None, typer.Option(help="A TOML file in place of the shipped thresholds.")] = None,
     records: o.Records = None, cache: o.Cache = None, data_root: o.DataRoot = None, weights: o.Weights = None,
     plugin: o.Plugin = None, device: o.Device = "auto", offline: o.Offline = False, workers: o.Workers = None,
-    cache_budget: o.CacheBudget = None, timeout: o.Timeout = None, limit: o.Limit = None,
+    decoders: o.Decoders = None, cache_budget: o.CacheBudget = None, timeout: o.Timeout = None, limit: o.Limit = None,
 ) -> None:  # fmt: skip
     """Run a suite, compare it with the baseline, add it to the history, write the report; exit code 4 on a regression."""
     from vitbench.engine.options import parse_bytes
@@ -44,7 +44,7 @@ def nightly(
     wanted, least = parse_fail_on(fail_on), load_thresholds(thresholds)
     opts = o.run_options(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
-        cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
+        decoders=decoders, cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
     )  # fmt: skip
     chosen = o.selected(suite, False, None, None, None, None, None, limit, None, weights=opts.weights)
     plan, summary = carry_out(chosen, opts)

@@ -25,14 +25,14 @@ def run(
     subset: o.Subset = None, skip_corrupt: o.SkipCorrupt = False, draft: o.Draft = False,
     dtype: o.Dtype = None, records: o.Records = None, cache: o.Cache = None, data_root: o.DataRoot = None,
     weights: o.Weights = None, plugin: o.Plugin = None, device: o.Device = "auto", offline: o.Offline = False,
-    workers: o.Workers = None, cache_budget: o.CacheBudget = None, timeout: o.Timeout = None,
+    workers: o.Workers = None, decoders: o.Decoders = None, cache_budget: o.CacheBudget = None, timeout: o.Timeout = None,
 ) -> None:  # fmt: skip
     """Run what is missing of a selection, and print its leaderboard."""
     from vitbench.engine.options import parse_bytes
 
     opts = o.run_options(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
-        cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
+        decoders=decoders, cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
     )  # fmt: skip
     chosen = o.selected(
         suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft,

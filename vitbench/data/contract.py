@@ -87,7 +87,7 @@ def _keys(subject: Subject) -> None:
 
 def _counts(subject: Subject) -> None:
     for role, target in subject.splits():
-        said, _ = describe_split(subject.name, role, targets=(target,), root=subject.root)
+        said = describe_split(subject.name, role, targets=(target,), root=subject.root).images
         found = len(load(subject.name, role, targets=(target,), root=subject.root))
         if said != found:
             raise Broken(f"{role}: described as {said:,} samples, loaded are {found:,}")
@@ -96,7 +96,7 @@ def _counts(subject: Subject) -> None:
 def _digests(subject: Subject) -> None:
     for role, target in subject.splits():
         asked: dict[str, Any] = {"targets": (target,), "root": subject.root}
-        count, digest = describe_split(subject.name, role, **asked)
+        count, digest, _ = describe_split(subject.name, role, **asked)
         if digest != describe_split(subject.name, role, **asked)[1]:
             raise Broken(f"{role}: the digest of the same samples is another one each time")
         if count > 1 and digest == describe_split(subject.name, role, limit=1, **asked)[1]:

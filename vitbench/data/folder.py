@@ -13,7 +13,7 @@ import numpy as np
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.data.folder_index import TARGETS, FolderIndex, Sample, read_index
 from vitbench.data.images import Bytes, Floats, orientation, read_depth, read_image, read_mask, require_same_shape
-from vitbench.data.subset import Limit, chosen
+from vitbench.data.subset import Described, Limit, chosen
 from vitbench.errors import DataError, UnavailableError
 from vitbench.identity import digest
 from vitbench.paths import cache_dir
@@ -51,10 +51,14 @@ def describe(path: Path, seed: int = 0) -> DatasetCard:
     )
 
 
-def describe_split(path: Path, split: str, targets: tuple[str, ...], limit: Limit, seed: int) -> tuple[int, str]:
-    """How many samples `load` gives, and a digest (16 hex) of which: names, sizes of files, labels and boxes."""
+def describe_split(path: Path, split: str, targets: tuple[str, ...], limit: Limit, seed: int) -> Described:
+    """How many samples `load` gives, and digests of which: names, sizes of files, labels and boxes."""
     samples = select(read_index(path, seed), split, targets, limit, seed)
-    return len(samples), digest([sample.fingerprint(targets) for sample in samples])
+    return Described(
+        len(samples),
+        digest([sample.fingerprint(targets) for sample in samples]),
+        digest(["folder", [sample.fingerprint(()) for sample in samples]]),
+    )
 
 
 def load(path: Path, split: str, targets: tuple[str, ...] = (), limit: Limit = None, seed: int = 0) -> datasets.Dataset:

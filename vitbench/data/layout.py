@@ -17,7 +17,7 @@ import numpy as np
 
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.data.images import Bytes, read_image, require_same_shape
-from vitbench.data.subset import Limit, chosen, whole_videos
+from vitbench.data.subset import Described, Limit, chosen, whole_videos
 from vitbench.data.tree import Tree, fresh
 from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import digest
@@ -192,14 +192,14 @@ def _write(table: pa.Table, kept: Path) -> None:
 
 def describe_split(
     layout: Layout, card: DatasetCard, split: str, targets: tuple[str, ...], limit: Limit, seed: int, root: Path | None
-) -> tuple[int, str]:
-    """How many samples `open_split` gives, and a digest (16 hex) of which: names, bytes of files, annotations."""
+) -> Described:
+    """How many samples `open_split` gives, and digests of which: names, bytes of files, annotations."""
     index = index_of(layout, card, split, root)
     table, kept = index.table, index.kept
     known = kept.with_name(f"{kept.stem}-{digest([targets, limit, seed, _stamp(kept)])}.json")
     try:
-        count, found = json.loads(known.read_text())
-        return int(count), str(found)
+        count, found, pictures = json.loads(known.read_text())
+        return Described(int(count), str(found), str(pictures))
     except (OSError, ValueError, TypeError):
         pass
     rows = _selected(table, card, split, targets, limit, seed)
@@ -207,10 +207,23 @@ def describe_split(
     # A file counts by its size, not by where it lies.
     names = ["key", *(n for n in names if f"{n}_bytes" not in table.column_names)]
     columns = {name: _values(table, name, rows) for name in names}
-    result = len(rows), digest([card.name, card.version, columns])
+    result = Described(len(rows), digest([card.name, card.version, columns]), _pictures(index, card, rows))
     if kept.is_file():
         known.write_text(json.dumps(result))
     return result
+
+
+def _pictures(index: Index, card: DatasetCard, rows: list[int]) -> str:
+    """Digest of the images alone: data sets that are read from the same files in the same way share it."""
+    assert card.release is not None
+    name = getattr(index.layout.image, "__qualname__", "")
+    if index.layout.finish is not None or not name:
+        return ""  # the last change may cut an image to its targets
+    images = _values(index.table, "image", rows)
+    columns = [_values(index.table, name, rows) for name in ("key", "image_bytes")]
+    parts = [path.partition("#")[2] for path in images]
+    how = [card.version, card.release.folder, index.layout.image.__module__, name]
+    return digest([*how, *columns, parts if any(parts) else []])
 
 
 def _stamp(kept: Path) -> int:

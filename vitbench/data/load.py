@@ -13,7 +13,7 @@ from vitbench.catalogue import DATASETS
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.release import class_names
 from vitbench.data import layout
-from vitbench.data.subset import Limit
+from vitbench.data.subset import Described, Limit
 from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import digest
 
@@ -54,8 +54,8 @@ def describe_split(
     limit: Limit = None,
     seed: int = 0,
     root: Path | None = None,
-) -> tuple[int, str]:
-    """How many samples `load` gives for the same arguments, and a digest (16 hex) of which. Decodes nothing.
+) -> Described:
+    """How many samples `load` gives for the same arguments, and digests of which. Decodes nothing.
 
     Raises UnavailableError where the data are not on this machine, UsageError for a split that does not exist.
     """
@@ -69,7 +69,7 @@ def describe_split(
     if isinstance(limit, str):
         raise UsageError(f"dataset {name!r} is made, not stored: {limit!r} has nothing to choose from", "use --limit")
     count = card.splits[split] if limit is None else min(limit, card.splits[split])
-    return count, digest([card.name, card.version, split, count])
+    return Described(count, digest([card.name, card.version, split, count]))
 
 
 def load(

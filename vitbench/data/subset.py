@@ -9,11 +9,23 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from vitbench.errors import UsageError
 
 Limit = int | str | None
 STRATIFIED = "stratified:"
+
+
+class Described(NamedTuple):
+    """A split as planning sees it: how many samples, and digests (16 hex) of which, with their targets and without.
+
+    pictures: "" where what an image looks like may depend on the targets that are read with it.
+    """
+
+    images: int
+    digest: str
+    pictures: str = ""
 
 
 def parse_subset(text: str) -> str:

@@ -17,6 +17,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.resolve import TaskRef, expand_tasks
 from vitbench.data.load import describe_dataset
+from vitbench.engine.decoders import Decoders
 from vitbench.engine.live import LiveSplit
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
@@ -40,7 +41,7 @@ from vitbench.tokens.types import TokenRequest
 
 
 class Workbench:
-    """What jobs share within one process: loaded backbones (the last one only), opened splits, the device."""
+    """What jobs share within one process: loaded backbones (the last one only), opened splits, decoders, the device."""
 
     def __init__(self, options: RunOptions, modules: Mapping[str, Backbone] | None = None) -> None:
         self.options = options
@@ -48,6 +49,7 @@ class Workbench:
         self._modules = dict(modules or {})
         self._loaded: tuple[tuple[str, str], Backbone] | None = None
         self._samples: dict[SplitRef, Samples] = {}
+        self._decoders = Decoders(options.decoders, options.cores_per_worker(), options.plugins)
         self._datasets: dict[str, DatasetCard] = {}
 
     def backbone(self, name: str, dtype: str) -> Backbone:
@@ -80,8 +82,12 @@ class Workbench:
         if self.dataset(ref.dataset).size_px is not None:
             ref = replace(ref, targets=())
         if ref not in self._samples:
-            self._samples[ref] = Samples(ref, self.options.data_root)
+            self._samples[ref] = Samples(ref, self.options.data_root, self._decoders)
         return self._samples[ref]
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._decoders.close()
 
     def dataset(self, name: str) -> DatasetCard:
         """The card of a data set; a large folder is listed once per process."""
@@ -122,7 +128,8 @@ def run_pass_job(job: PassJob, bench: Workbench) -> Outcome:
         backbone = bench.edited(job.backbone, job.dtype, job.edit, job.edit_fits)
         samples = bench.samples(job.split)
         writer = ShardWriter(root, job.store, fields)
-        cost = run_pass(backbone, samples.images(), TokenRequest(fields, job.view), [writer])
+        seen = samples.placed(job.view, backbone.card.patch_px)
+        cost = run_pass(backbone, seen, TokenRequest(fields, job.view), [writer])
     images = int(cost["forwards"])
     return Outcome("ok", f"{images} images", time.perf_counter() - started, images * job.forwards_per_image)
 

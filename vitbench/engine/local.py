@@ -6,6 +6,7 @@ again goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -212,10 +213,10 @@ def _run_inline(
 ) -> None:
     from vitbench.engine.jobs import Workbench
 
-    bench = Workbench(options, modules)
-    while schedule.left and (job := schedule.next()) is not None:
-        listener.started(job)
-        _close(schedule, job, execute(job, bench), options, listener, summary)
+    with contextlib.closing(Workbench(options, modules)) as bench:
+        while schedule.left and (job := schedule.next()) is not None:
+            listener.started(job)
+            _close(schedule, job, execute(job, bench), options, listener, summary)
 
 
 class _Worker:
@@ -224,7 +225,7 @@ class _Worker:
     def __init__(self, options: RunOptions) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, child = context.Pipe()
-        self.process = context.Process(target=work, args=(child, options), daemon=True)
+        self.process = context.Process(target=work, args=(child, options))  # no daemon: those may not have decoders
         self.process.start()
         child.close()
         self.job: Job | None = None
@@ -234,9 +235,12 @@ class _Worker:
         self.job, self.since = job, time.monotonic()
         self.connection.send(job)
 
-    def stop(self) -> None:
+    def end(self) -> None:
         self.connection.close()
         self.process.terminate()
+
+    def stop(self) -> None:
+        self.end()
         self.process.join(10)
 
 
@@ -247,13 +251,13 @@ def work(connection: Connection, options: RunOptions) -> None:
     from vitbench.plugins import load_plugins
 
     load_plugins(options.plugins)
-    bench = Workbench(options)
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-        connection.send(execute(job, bench))
+    with contextlib.closing(Workbench(options)) as bench:
+        while True:
+            try:
+                job = connection.recv()
+            except EOFError:
+                return
+            connection.send(execute(job, bench))
 
 
 def _run_workers(schedule: _Schedule, options: RunOptions, listener: Listener, summary: Summary, count: int) -> None:
@@ -285,6 +289,8 @@ def _run_workers(schedule: _Schedule, options: RunOptions, listener: Listener, s
                     workers[i] = _replace(worker, options)
                 _close(schedule, job, outcome, options, listener, summary)
     finally:
+        for worker in workers:  # all of them, before any is waited for: a second Ctrl-C must leave none behind
+            worker.end()
         for worker in workers:
             worker.stop()
 

@@ -24,6 +24,9 @@ class RunOptions:
     device: str = "auto"
     offline: bool = False
     workers: int | None = None  # None: one per GPU, else one per two... see `worker_count`
+    decoders: int | None = (
+        None  # processes that decode images, per worker; 0: threads only; None: its share of the cores
+    )
     cache_budget: int | None = None
     timeout_s: float | None = None
     command: tuple[str, ...] = ()
@@ -41,6 +44,10 @@ class RunOptions:
         if self.workers is not None:
             return self.workers
         return max(min(len(os.sched_getaffinity(0)), 4), 1)
+
+    def cores_per_worker(self) -> int:
+        """CPU cores that one worker may count on."""
+        return max(len(os.sched_getaffinity(0)) // max(self.worker_count(), 1), 1)
 
 
 def parse_weights(items: list[str]) -> tuple[tuple[str, str], ...]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import groupby, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,26 +16,29 @@ from safetensors.torch import load_file, save_file
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.views import View
 from vitbench.data.load import load
+from vitbench.engine.decoders import Decoders, Recipe, by_threads
 from vitbench.engine.workspace import state_path
 from vitbench.errors import DataError
 from vitbench.jobs import SplitRef
 from vitbench.repairs.base import Repair, State
 from vitbench.tasks.base import Batch
+from vitbench.tokens.placing import place
 from vitbench.tokens.store import StoredTokens
 from vitbench.tokens.types import Tokens
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from vitbench.engine.jobs import Workbench
 
 MEMO_BYTES = 192 << 20
-DECODERS, LOOKAHEAD = 8, 16  # threads that decode files, and samples they are ahead of the model
 NAMED = 20  # corrupt files that are listed one by one
 
 
 class Samples:
-    """Random access to a split by key, with a memo so that rendered or decoded targets are made once per process."""
+    """A split by key. What is asked for one by one is kept for a while, so that rendered or decoded targets are made once."""
 
-    def __init__(self, ref: SplitRef, root: Any) -> None:
+    def __init__(self, ref: SplitRef, root: Any, decoders: Decoders | None = None) -> None:
         self._dataset = load(
             ref.dataset,
             ref.split,
@@ -46,7 +48,9 @@ class Samples:
             root=root,
             least_px=ref.least_px,
         )
+        self._decoders = decoders or Decoders(0, 1)
         self._skip_corrupt = ref.skip_corrupt
+        self._images_alone = bool(ref.pictures)
         keys = self._dataset.with_format(None)["key"] if len(self._dataset) else []
         self.keys = list(keys)
         self._index = {key: i for i, key in enumerate(self.keys)}
@@ -59,7 +63,7 @@ class Samples:
 
     def get(self, key: str) -> dict[str, Any]:
         """The sample of a key (`key#window` gives that of `key`). Several threads may ask; they decode side by side."""
-        key = key.partition("#")[0]
+        key = _image_of(key)
         found = self._memo.get(key)
         if found is None:
             found = dict(self._dataset[self._index[key]])
@@ -71,42 +75,92 @@ class Samples:
                     self._bytes -= _nbytes(self._memo.popitem(last=False)[1])
         return found
 
-    def images(self) -> Iterator[tuple[str, Any]]:
-        """Keys and images in order. Raises DataError naming all that cannot be read, or leaves them out if told to."""
-        broken: list[str] = []
-        for key, sample in self._ahead():
-            try:
-                image = sample()["image"]
-            except DataError as error:
-                broken.append(error.message)
-                continue
-            if self._skip_corrupt or not broken:
-                yield key, image
-        if broken and not (self._skip_corrupt and len(broken) < len(self.keys)):
-            more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-            raise DataError(
-                f"{len(broken)} of {len(self.keys)} images cannot be used: {'; '.join(broken[:NAMED])}{more}",
-                "replace them, or leave them out with --skip-corrupt",
-            )
+    def placed(self, view: View, patch_px: int) -> Iterator[tuple[str, Any]]:
+        """Keys and what the network sees of their images, in order: the samples of a pass.
 
-    def _ahead(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-        """Keys in order, each with what gives its sample; files are decoded by several threads, a few samples ahead."""
-        if (
-            "image" not in self._dataset.column_names
-        ):  # rendered: that is Python, where threads only wait for each other
-            yield from ((key, partial(self.get, key)) for key in self.keys)
-            return
-        pool = ThreadPoolExecutor(min(DECODERS, len(os.sched_getaffinity(0))))
-        waiting: deque[tuple[str, Future[dict[str, Any]]]] = deque()
+        Raises DataError naming all that cannot be read, or leaves them out if told to. Targets are decoded along only
+        where corrupt ones are to be left out too.
+        """
+        cut = partial(_views, view=view, patch_px=patch_px)
+        broken: list[str] = []
+        dataset = self._dataset
+        if self._images_alone and self._stored:
+            dataset = dataset.select_columns(["key", "image"])
+        for key, found in zip(self.keys, self._decoded(dataset, self.keys, cut), strict=True):
+            if isinstance(found, DataError):
+                broken.append(found.message)
+            elif self._skip_corrupt or not broken:
+                yield key, found
+        if broken and not (self._skip_corrupt and len(broken) < len(self.keys)):
+            raise _unusable(broken, len(self.keys), "images")
+
+    def targets(self, keys: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The named targets of keys (several windows of an image in a row share them), in order, decoded ahead.
+
+        Raises DataError naming all that cannot be read.
+        """
+        images = [key for key, _ in groupby(keys, _image_of)]
+        broken: list[str] = []
+        found = self._decoded(self._dataset, images, partial(_only, names=tuple(names)))
+        for target, (_, windows) in zip(found, groupby(keys, _image_of), strict=True):
+            if isinstance(target, DataError):
+                broken.append(target.message)
+            elif not broken:
+                yield from (target for _ in windows)
+        if broken:
+            raise _unusable(broken, len(images), "samples")
+
+    @property
+    def _stored(self) -> bool:
+        """Whether images are files; others are rendered."""
+        return "image" in self._dataset.column_names
+
+    def _decoded(
+        self, dataset: Dataset, keys: Sequence[str], cut: Callable[[Mapping[str, Any]], Any]
+    ) -> Iterator[Any | DataError]:
+        """`cut` of each sample in order, or the error that says why it cannot be used."""
+        one = partial(self._one, dataset, cut)
+        if not self._stored:  # rendered: that is Python, where threads only wait for each other
+            yield from map(one, keys)
+        elif self._decoders.worth_it(len(keys)) and (recipe := _recipe(dataset, cut)):
+            stored = dataset.with_format(None)
+            rows = ({name: [value] for name, value in stored[self._index[key]].items()} for key in keys)
+            yield from self._decoders.by_processes(recipe, rows)
+        else:
+            yield from by_threads(one, keys)
+
+    def _one(self, dataset: Dataset, cut: Callable[[Mapping[str, Any]], Any], key: str) -> Any | DataError:
         try:
-            for key in self.keys:
-                waiting.append((key, pool.submit(self.get, key)))
-                if len(waiting) > LOOKAHEAD:
-                    name, future = waiting.popleft()
-                    yield name, future.result
-            yield from ((name, future.result) for name, future in waiting)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            return cut(self.get(key) if dataset is self._dataset else dataset[self._index[key]])
+        except DataError as error:
+            return error
+
+
+def _recipe(dataset: Dataset, cut: Callable[[Mapping[str, Any]], Any]) -> bytes | None:
+    """How rows are decoded elsewhere; None for data sets that cannot be decoded elsewhere."""
+    transform = dataset.format["format_kwargs"].get("transform")
+    return Recipe(transform, cut).packed() if transform else None
+
+
+def _views(sample: Mapping[str, Any], view: View, patch_px: int) -> Any:
+    return place(sample["image"], view, patch_px)
+
+
+def _only(sample: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    # What belongs to a target travels with it: `boxes_track` with `boxes`.
+    return {n: sample[n] for n in sample if n in names or n.rpartition("_")[0] in names}
+
+
+def _image_of(key: str) -> str:
+    return key.partition("#")[0]
+
+
+def _unusable(broken: Sequence[str], count: int, what: str) -> DataError:
+    more = f"; and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+    return DataError(
+        f"{len(broken)} of {count} {what} cannot be used: {'; '.join(broken[:NAMED])}{more}",
+        "replace them, or leave them out with --skip-corrupt",
+    )
 
 
 def _nbytes(sample: Mapping[str, Any]) -> int:
@@ -140,20 +194,13 @@ class MappedStream:
         return len(self._stored)
 
     def __iter__(self) -> Iterator[Batch]:
+        targets = self._samples.targets(self.keys, self._targets) if self._targets else repeat({})
         for chunk in self._stored:
             tokens = as_float(chunk, self._device)
             for repair, states in self._maps:
                 tokens = repair.map(tokens, states)
-            yield Batch(tokens, [self._target(key, i, tokens) for i, key in enumerate(tokens.keys)])
-
-    def _target(self, key: str, i: int, tokens: Tokens) -> dict[str, Any]:
-        hw = tokens.geometry.placements[i].source_hw
-        if not self._targets:
-            return {"image_hw": hw}
-        sample = self._samples.get(key)
-        # What belongs to a target travels with it: `boxes_track` with `boxes`.
-        names = [n for n in sample if n in self._targets or n.rpartition("_")[0] in self._targets]
-        return {"image_hw": hw, **{name: sample[name] for name in names}}
+            sizes = (placement.source_hw for placement in tokens.geometry.placements)
+            yield Batch(tokens, [{"image_hw": hw, **target} for hw, target in zip(sizes, targets)])  # noqa: B905 - endless
 
 
 class StoreFitContext:

@@ -59,10 +59,10 @@ class Workspace:
         key = (dataset, split, targets, limit, seed)
         if key not in self._splits:
             try:
-                images, found = describe_split(
+                found = describe_split(
                     dataset, split, targets=targets, limit=limit, seed=seed, root=self.options.data_root
                 )
-                self._splits[key] = SplitState(images, found)
+                self._splits[key] = SplitState(found.images, found.digest, pictures=found.pictures)
             except UnavailableError as error:
                 self._splits[key] = SplitState(0, "", error.message, error.remedy)
         return self._splits[key]

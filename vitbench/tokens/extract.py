@@ -1,4 +1,4 @@
-"""One pass: images in, tokens to sinks. Images are decoded while the model runs; sizes are bucketed, so batches stay full."""
+"""One pass: placed images in, tokens to sinks. Batches are prepared while the model runs; sizes are bucketed, so they stay full."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from vitbench.catalogue.cards import BackboneCard
-from vitbench.tokens.geometry import Geometry
+from vitbench.tokens.geometry import Geometry, Placement
+from vitbench.tokens.placing import Pixels
 from vitbench.tokens.store import Sink
 from vitbench.tokens.types import TokenRequest, Tokens
-from vitbench.tokens.views import Pixels, batch, place
+from vitbench.tokens.views import batch
 
 LOOKAHEAD_BATCHES = 4
 PIXELS_PER_BATCH = 16 * 224 * 224  # a batch that stays in the caches of a CPU; a GPU takes 16 times that
 
-Placed = tuple[str, Pixels, Any]
+Views = Sequence[tuple[Pixels, Placement]]  # of one image: mostly one, several for `slide`
+Placed = tuple[str, Pixels, Placement]
 
 
 class Model(Protocol):
@@ -38,15 +40,16 @@ def batch_size(view_hw: tuple[int, int], device_type: str) -> int:
 
 
 def run_pass(
-    backbone: Model, samples: Iterable[tuple[str, Pixels]], request: TokenRequest, sinks: Sequence[Sink]
+    backbone: Model, samples: Iterable[tuple[str, Views]], request: TokenRequest, sinks: Sequence[Sink]
 ) -> dict[str, float]:
-    """Sweep (key, image) pairs through the backbone and into the sinks; commits them all, or aborts them all.
+    """Sweep (key, views of the image) pairs through the backbone and into the sinks; commits them all, or aborts them all.
 
-    Returns cost: seconds, forward_seconds, forwards (images run through the model).
+    The views are those that `place` gives for `request.view`. Returns cost: seconds, forward_seconds, forwards (images run
+    through the model).
     """
     started, forward_seconds, count = time.perf_counter(), 0.0, 0
     try:
-        for keys, pixels, geometry in _batches(samples, backbone, request):
+        for keys, pixels, geometry in _batches(samples, backbone):
             begin = time.perf_counter()
             tokens = backbone.forward(pixels, geometry, request, keys)
             forward_seconds += time.perf_counter() - begin
@@ -67,10 +70,10 @@ def run_pass(
     return cost
 
 
-def _batches(samples: Iterable[tuple[str, Pixels]], backbone: Model, request: TokenRequest) -> Iterator[Any]:
+def _batches(samples: Iterable[tuple[str, Views]], backbone: Model) -> Iterator[Any]:
     """Ready batches, prepared one ahead in a thread."""
     patch = backbone.card.patch_px
-    groups = _grouped(samples, request, patch, backbone.device.type)
+    groups = _grouped(samples, backbone.device.type)
     with ThreadPoolExecutor(1) as pool:
 
         def prepare() -> Any:
@@ -86,14 +89,11 @@ def _batches(samples: Iterable[tuple[str, Pixels]], backbone: Model, request: To
             yield ready
 
 
-def _grouped(
-    samples: Iterable[tuple[str, Pixels]], request: TokenRequest, patch_px: int, device_type: str
-) -> Iterator[list[Placed]]:
+def _grouped(samples: Iterable[tuple[str, Views]], device_type: str) -> Iterator[list[Placed]]:
     """Lists of inputs of one size, each a full batch where the data allow; at most a few batches are held back."""
     buckets: dict[tuple[int, int], list[Placed]] = {}
     held = 0
-    for key, image in samples:
-        views = place(image, request.view, patch_px)
+    for key, views in samples:
         for i, (pixels, placement) in enumerate(views):
             name = key if len(views) == 1 else f"{key}#{i}"
             bucket = buckets.setdefault(placement.view_hw, [])
