@@ -184,16 +184,30 @@ def test_cells_without_a_number_are_listed_with_the_reason_and_enter_no_mean(
 
 def test_defects_probes_and_errors_enter_no_mean(lab: Leaderboard) -> None:
     (grid,) = overview(lab)
-    means = {line[0]: line[-1] for line in grid.lines if not isinstance(line, str)}
-    assert means["lab_ssl+grid"] == "–"
-    percent = [t for t in lab.tables if t.unit == "%" and t.higher_is_better]
-    found = [
-        r.value
-        for t in percent
-        for r in t.rows
-        if (r.backbone, r.repair) == ("lab_ssl", "none") and r.value is not None
-    ]
-    assert float(means["lab_ssl"]) == pytest.approx(sum(found) / len(found), abs=0.06)
+    assert [h.replace("\n", " ") for h in grid.headers if "mean" in h] == ["mean miou %", "mean top1 %"]
+    for column, metric in ((-2, "miou"), (-1, "top1")):
+        means = {line[0]: line[column] for line in grid.lines if not isinstance(line, str)}
+        assert means["lab_ssl+grid"] == "–"
+        found = [
+            r.value
+            for t in lab.tables
+            for r in t.rows
+            if (t.metric, r.backbone, r.repair) == (metric, "lab_ssl", "none")
+            and t.higher_is_better
+            and r.value is not None
+        ]
+        assert len(found) == 2
+        assert float(means["lab_ssl"]) == pytest.approx(sum(found) / len(found), abs=0.06)
+
+
+def test_metrics_and_families_are_never_averaged_with_each_other(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    tasks = (LINEAR, "knn_segmentation@hummingbird", "object_discovery@lost", "knn_classification@dino")
+    (grid,) = overview(build(loaded(*[scored("lab_ssl", "none", t, 10.0 * (i + 1)) for i, t in enumerate(tasks)])))
+    assert sum("mean" in header for header in grid.headers) == 1
+    (line,) = grid.lines
+    assert float(line[-1]) == pytest.approx(15.0, abs=2)
 
 
 def test_planned_cells_without_a_record_are_not_run(

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from vitbench.catalogue import BACKBONES, REPAIRS, TASKS
-from vitbench.catalogue.resolve import is_stochastic
+from vitbench.catalogue.resolve import expand_tasks, is_stochastic
 from vitbench.errors import UsageError
 from vitbench.records.index import Entry
 from vitbench.records.inference import Difference, Estimate, combine_seeds, paired_difference, percentile_interval
@@ -138,7 +138,23 @@ def task_order(task: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def is_averaged(task: str) -> bool:
-    """Whether a task's headline may enter a mean over tasks: probes and diagnostics describe, they are not goals."""
+def family_of(task: str) -> str:
+    """The family of a task; of one that is not registered here, `other`."""
     name = task.partition("@")[0]
-    return name not in TASKS or TASKS.get(name).family not in ("probe", "diagnostic")
+    return TASKS.get(name).family if name in TASKS else "other"
+
+
+def is_averaged(task: str) -> bool:
+    """Whether a task's headline may enter a mean over tasks.
+
+    Probes and diagnostics describe, they are not goals; what is chosen on the test split is an upper bound.
+    """
+    if family_of(task) in ("probe", "diagnostic"):
+        return False
+    try:
+        found = expand_tasks(task)
+    except UsageError:
+        return True  # of a plugin that is not loaded, or with settings of another version
+    return not any(
+        ref.protocol.selection == "oracle" or getattr(ref.settings, "choose_on", "") == "test" for ref in found
+    )

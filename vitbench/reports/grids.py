@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from vitbench.reports.cells import family_of
 from vitbench.reports.leaderboard import SECTIONS, Leaderboard, Missing, Row, Table
 from vitbench.reports.numbers import (
     NOTHING,
@@ -56,7 +57,9 @@ def chapters(board: Leaderboard, tables: bool = True) -> list[Chapter]:
     base = board.baseline
     found = [
         Chapter(
-            "Overview", (f"Backbones with repair {base}; * some seeds missing, {NOTHING} no number.",), overview(board)
+            "Overview",
+            (f"Backbones with repair {base}; * some seeds missing, {NOTHING} no number.", MEANS),
+            overview(board),
         ),
         Chapter(
             "Repairs",
@@ -87,6 +90,10 @@ def chapters(board: Leaderboard, tables: bool = True) -> list[Chapter]:
     return [chapter for chapter in found if chapter.grids]
 
 
+MEANS = (
+    "Means are of one metric over tasks of one family, of rows that lack none; probes, diagnostics and what is chosen on "
+    "the test split enter none."
+)
 _MARKS = "▲ better, ▼ worse, · cannot be told apart (adjusted p under 0.05, whichever direction is good)"
 
 
@@ -184,11 +191,11 @@ def _without_empty(headers: Sequence[str], lines: Sequence[Line]) -> tuple[list[
 
 
 def overview(board: Leaderboard) -> tuple[Grid, ...]:
-    """Backbones x tasks for the baseline; the mean of the percentages, over complete rows of models and controls."""
+    """Backbones x tasks for the baseline, and means over complete rows of models and controls: see `MEANS`."""
     main = [t for t in board.tables if not t.variant and any(r.repair == board.baseline for r in t.rows)]
     numbers = [Numbers(t) for t in main]
     plain = {(r.backbone, i): r for i, t in enumerate(main) for r in t.rows if r.repair == board.baseline}
-    averaged = [i for i, t in enumerate(main) if t.averaged and numbers[i].unit == "%" and t.higher_is_better]
+    means = _averaged(main, numbers)
     lines: list[Line] = []
     for section in SECTIONS:
         names = _backbones(main, section)
@@ -197,11 +204,24 @@ def overview(board: Leaderboard) -> tuple[Grid, ...]:
         for name in names:
             rows = [plain.get((name, i)) for i in range(len(main))]
             texts = [_overview_text(row, number) for row, number in zip(rows, numbers, strict=True)]
-            if len(averaged) > 1:
-                texts.append(_mean_text([rows[i] for i in averaged], [numbers[i] for i in averaged]))
+            texts += [_mean_text([rows[i] for i in kept], [numbers[i] for i in kept]) for kept in means.values()]
             lines.append((name, *texts))
-    headers = [header_of(board, table) for table in main] + (["mean\nof %"] if len(averaged) > 1 else [])
+    headers = [*(header_of(board, table) for table in main), *means]
     return folded("", "backbone", headers, lines) if main else ()
+
+
+def _averaged(tables: Sequence[Table], numbers: Sequence[Numbers]) -> dict[str, list[int]]:
+    """Header -> the tables that one mean is over: one family, one metric, higher is better, in percent."""
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, (table, number) in enumerate(zip(tables, numbers, strict=True)):
+        if table.averaged and number.unit == "%" and table.higher_is_better:
+            groups[family_of(table.task), table.metric].append(i)
+    kept = {key: members for key, members in groups.items() if len(members) > 1}
+    several = {metric for metric in {m for _, m in kept} if sum(m == metric for _, m in kept) > 1}
+    return {
+        "\n".join(["mean", *hyphenated(family) * (metric in several), *hyphenated(metric), "%"]): members
+        for (family, metric), members in kept.items()
+    }
 
 
 def _overview_text(row: Row | None, number: Numbers) -> str:

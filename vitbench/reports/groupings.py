@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from vitbench.catalogue import TASKS
+from vitbench.reports.cells import family_of
 from vitbench.reports.checkpoints import checkpoint_chapter
 from vitbench.reports.grids import (
     Chapter,
@@ -26,6 +26,8 @@ By = Literal["task", "family", "backbone"]
 _FAMILIES = {
     "dense": "what patches are for: segmentation, depth, objects, correspondence",
     "image": "what the whole image is for: classification, retrieval",
+    "video": "what patches of one frame say of the next",
+    "correspondence": "whether the same point or object is found again",
     "probe": "what is linearly readable; described, never averaged",
     "diagnostic": "what the tokens look like; described, never averaged",
 }
@@ -40,16 +42,10 @@ def chapters_by(board: Leaderboard, by: By, tables: bool = True) -> list[Chapter
     return [*made, *[c for c in (Chapter("Without a number", (), status(board.missing)),) if c.grids]]
 
 
-def family_of(table: Table) -> str:
-    """The family of a table's task; of a task that is not registered here, `other`."""
-    name = table.task.partition("@")[0]
-    return TASKS.get(name).family if name in TASKS else "other"
-
-
 def _families(board: Leaderboard, tables: bool) -> list[Chapter]:
     made = []
-    for family in dict.fromkeys([*_FAMILIES, *map(family_of, board.tables)]):
-        part = replace(board, tables=tuple(t for t in board.tables if family_of(t) == family))
+    for family in dict.fromkeys([*_FAMILIES, *(family_of(t.task) for t in board.tables)]):
+        part = replace(board, tables=tuple(t for t in board.tables if family_of(t.task) == family))
         grids = [*overview(part), *effects(part)]
         grids += [g for t in part.tables for g in table_grids(part, t)] if tables else []
         if grids:

@@ -126,7 +126,9 @@ def counts_text(values: Sequence[int]) -> str:
 
 
 def hyphenated(word: str, width: int = 8) -> list[str]:
-    """A word in pieces of at most `width` letters, so that column heads stay narrow."""
+    """A word in even pieces of at most `width` letters, so that column heads stay narrow."""
     if len(word) <= width + 1:
         return [word]
-    return [word[:width] + "-", *hyphenated(word[width:], width)]
+    size = math.ceil(len(word) / math.ceil(len(word) / width))
+    pieces = [word[i : i + size] for i in range(0, len(word), size)]
+    return [*(f"{piece}-" for piece in pieces[:-1]), pieces[-1]]
