@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from vitbench.choices import Filters, choose
 from vitbench.cli import progress
+from vitbench.engine.local import Job
+from vitbench.engine.options import RunOptions
+from vitbench.engine.outcome import Outcome
+from vitbench.engine.workspace import Workspace
 from vitbench.jobs import Plan
+from vitbench.plan import make_plan
 
 
 def test_a_long_run_says_that_it_lives_between_two_tenths(
@@ -25,3 +32,16 @@ def test_a_long_run_says_that_it_lives_between_two_tenths(
     listener._done = 100
     listener._show()
     assert capsys.readouterr().err.split()[0] == "10%"
+
+
+def test_a_finished_plan_is_one_hundred_percent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An ensemble's pass and a streaming cell count with every forward that the plan says they take."""
+    filters = Filters(("lab_ssl",), ("none", "tta_shift", "center"), ("knn_segmentation@hummingbird",), ("scenes",))
+    options = RunOptions(records=tmp_path / "runs", cache=tmp_path / "cache", offline=True)
+    plan = make_plan(choose("recovery", filters).choices, Workspace(options))
+    assert any(job.forwards_per_image > 1 for job in plan.passes)
+    listener = progress.Progress(plan)
+    jobs: list[Job] = [*plan.passes, *plan.fits, *plan.with_status("todo")]
+    for job in jobs:
+        listener.finished(job, Outcome("ok"))
+    assert capsys.readouterr().err.splitlines()[-1].startswith("100%")

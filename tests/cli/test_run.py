@@ -110,15 +110,16 @@ class Waiting(Repair):
 """
 
 
-def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_terminate_are_exit_code_130_and_the_same_command_goes_on(tmp_path: Path, sent: int) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     arguments = ["run", *CELL[:3], "waiting", *CELL[4:-1], "1", "--plugin", "waiting.py"]
     process = spawned(tmp_path, *arguments)
     while not (tmp_path / "begun").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=300)  # until the last worker has closed its end too
     assert (process.returncode, "the same command goes on" in err) == (130, True), err
     (tmp_path / "go").touch()
     again = spawned(tmp_path, *arguments)

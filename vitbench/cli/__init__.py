@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -59,9 +60,16 @@ def _mount() -> None:
     app.add_typer(data, name="data")
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `vitbench`. Exit codes: 0 ok, 1 cells failed, 2 usage, 3 nothing selected, 4 regression, 130 interrupted."""
     _mount()
+    signal.signal(
+        signal.SIGTERM, _interrupt
+    )  # a scheduler's way to end a run: as Ctrl-C, so that no worker stays behind
     try:
         code = app(args=arguments, standalone_mode=False)
     except VitbenchError as error:

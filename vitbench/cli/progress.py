@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-    from vitbench.engine.local import Job
     from vitbench.engine.outcome import Outcome
+    from vitbench.engine.schedule import Told
     from vitbench.jobs import Plan
 
 
@@ -26,6 +26,7 @@ class Progress:
         self._started = self._spoke = time.monotonic()
         self._rich: RichProgress | None = None
         self._running: dict[str, str] = {}
+        self._streams: set[str] = set()
 
     def __enter__(self) -> Progress:
         if self._total and sys.stderr.isatty():
@@ -45,15 +46,21 @@ class Progress:
         if self._rich:
             self._rich.stop()
 
-    def started(self, job: Job) -> None:
+    def started(self, job: Told) -> None:
         self._running[job.id] = label(job)
         self._show()
 
-    def finished(self, job: Job, _outcome: Outcome) -> None:
-        from vitbench.jobs import PassJob
+    def finished(self, job: Told, _outcome: Outcome) -> None:
+        from vitbench.jobs import CellJob, PassJob
 
         self._running.pop(job.id, None)
-        self._done += job.split.images if isinstance(job, PassJob) else 10
+        if isinstance(job, PassJob):
+            self._done += job.split.images * job.forwards_per_image
+        else:
+            self._done += 10
+        if isinstance(job, CellJob) and job.stream not in self._streams:  # cells on one stream share its forwards
+            self._streams.add(job.stream)
+            self._done += job.streamed * job.forwards_per_image
         self._show()
 
     def _show(self) -> None:
@@ -72,7 +79,7 @@ class Progress:
             )
 
 
-def label(job: Job) -> str:
+def label(job: Told) -> str:
     """A job in a few words."""
     from vitbench.jobs import CellJob, PassJob
 

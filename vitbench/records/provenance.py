@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def _cpu() -> str:
     return f"{model} x{os.cpu_count()}" if model else platform.processor()
 
 
+@cache  # asked once a process: it is the state that the code was loaded in, and a fork of a large process is not free
 def git_state() -> tuple[str, bool | None]:
     """Commit and dirty flag of the checkout vitbench runs from; ("", None) for an installed wheel or without git."""
     root = PACKAGE.parent
