@@ -10,11 +10,10 @@ import pytest
 
 from vitbench.choices import Filters, choose
 from vitbench.cli import progress
-from vitbench.engine.local import Job
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.workspace import Workspace
-from vitbench.jobs import Plan
+from vitbench.jobs import CellJob, FitJob, PassJob, Plan
 from vitbench.plan import make_plan
 
 
@@ -41,7 +40,7 @@ def test_a_finished_plan_is_one_hundred_percent(tmp_path: Path, capsys: pytest.C
     plan = make_plan(choose("recovery", filters).choices, Workspace(options))
     assert any(job.forwards_per_image > 1 for job in plan.passes)
     listener = progress.Progress(plan)
-    jobs: list[Job] = [*plan.passes, *plan.fits, *plan.with_status("todo")]
+    jobs: list[PassJob | FitJob | CellJob] = [*plan.passes, *plan.fits, *plan.with_status("todo")]
     for job in jobs:
         listener.finished(job, Outcome("ok"))
     assert capsys.readouterr().err.splitlines()[-1].startswith("100%")
