@@ -20,6 +20,7 @@ from PIL import Image
 from vitbench.catalogue import DATASETS
 from vitbench.catalogue.release import class_names, palette
 from vitbench.data.cityscapes import EVALUATED_IDS
+from vitbench.data.coco import listed_ids
 from vitbench.data.coco_stuff_groups import GROUPS
 from vitbench.data.scenes import Scene, render
 
@@ -225,6 +226,30 @@ def saliency(root: Path, folder: str, images: str = "images", masks: str = "mask
     return mini
 
 
+def imagenet_segmentation(root: Path) -> Miniature:
+    """As MATLAB 7.3 stores a struct of cells: references to arrays with their axes turned, masks behind a second reference."""
+    h5py = pytest.importorskip("h5py")
+    mini = Miniature()
+    path = root / "imagenet_segmentation/gtsegs_ijcv.mat"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = [mini.next(f"{i:05d}", "test") for i in range(4)]
+    with h5py.File(path, "w", userblock_size=512) as file:
+        kept = file.create_group("#refs#")
+        cells = {name: np.empty((len(found), 1), h5py.ref_dtype) for name in ("img", "gt", "id", "target")}
+        for i, s in enumerate(found):
+            cells["img"][i, 0] = kept.create_dataset(f"img{i}", data=s.image.transpose(2, 1, 0)).ref
+            mask = kept.create_dataset(f"mask{i}", data=(s.instances > 0).T.astype(np.uint8)).ref
+            other = kept.create_dataset(f"other{i}", data=np.zeros((SIZE, SIZE), np.uint8)).ref
+            drawn = np.array([[mask], [other]], h5py.ref_dtype)
+            cells["gt"][i, 0] = kept.create_dataset(f"gt{i}", data=drawn, dtype=h5py.ref_dtype).ref
+            for name, said in (("id", f"n01443537_{i}"), ("target", "n01443537")):
+                letters = np.frombuffer(said.encode("utf-16-le"), np.uint16)[:, None]
+                cells[name][i, 0] = kept.create_dataset(f"{name}{i}", data=letters).ref
+        for name, references in cells.items():
+            file.create_dataset(f"value/{name}", data=references, dtype=h5py.ref_dtype)
+    return mini
+
+
 # -- depth -------------------------------------------------------------------------------------------------------------
 
 
@@ -288,14 +313,15 @@ def stretched(values: Any, hw: tuple[int, int]) -> Any:
 
 
 def sun_rgbd(root: Path) -> Miniature:
+    """Paths in the list begin with the archive's own folder, and have no focal length."""
     mini, place, lines = Miniature(), root / "SUNRGBD", []
     for i in range(4):
-        base = f"kv1/NYUdata/NYU{i:04d}"
-        s = mini.next(f"{base}/image/NYU{i:04d}", "test")
-        jpeg(place / base / f"image/NYU{i:04d}.jpg", s.image)
+        base = f"kv2/kinect2data/{i:06d}_2014-05-26_14-23-37_260595134347_rgbf000103-resize"
+        s = mini.next(f"{base}/image/{i:07d}", "test")
+        jpeg(place / base / f"image/{i:07d}.jpg", s.image)
         mm = np.round(s.depth * 1000).astype(np.uint16)
-        png(place / base / f"depth_bfx/NYU{i:04d}.png", (mm << 3) | (mm >> 13))
-        lines.append(f"{base}/image/NYU{i:04d}.jpg {base}/depth_bfx/NYU{i:04d}.png")
+        png(place / base / f"depth/{i:07d}.png", (mm << 3) | (mm >> 13))
+        lines.append(f"SUNRGBD/{base}/image/{i:07d}.jpg SUNRGBD/{base}/depth/{i:07d}.png")
     text(place / "SUNRGBD_val_splits.txt", lines)
     return mini
 
@@ -322,16 +348,15 @@ def coco20k(root: Path) -> Miniature:
     """Boxes with fractions, a crowd per image, and an image that is not in the list."""
     mini, place = Miniature(), root / "coco"
     content: dict[str, Any] = {"images": [], "annotations": []}
-    for i in range(5):
+    for i in (*sorted(listed_ids("coco20k"))[:4], 0):
         name = f"COCO_train2014_{i:012d}"
-        s = mini.next(name, "train2014") if i < 4 else scene(i)
+        s = mini.next(name, "train2014") if i else scene(4)
         jpeg(place / "images/train2014" / f"{name}.jpg", s.image)
         content["images"].append({"id": i, "file_name": f"{name}.jpg", "height": SIZE, "width": SIZE})
         for x0, y0, x1, y1 in s.boxes.tolist():
             content["annotations"].append({"image_id": i, "bbox": [x0 + 0.3, y0 - 0.3, x1 - x0, y1 - y0], "iscrowd": 0})
         content["annotations"].append({"image_id": i, "bbox": [0, 0, SIZE, SIZE], "iscrowd": 1})
     dump(place / "annotations/instances_train2014.json", content)
-    text(place / "coco_20k_filenames.txt", [f"train2014/{key}.jpg" for key in mini.scenes])
     return mini
 
 
@@ -468,7 +493,7 @@ WRITERS: dict[str, Writer] = {
     "ecssd": lambda root: saliency(root, "ECSSD", masks="ground_truth_mask"),
     "duts_te": lambda root: saliency(root, "DUTS-TE", "DUTS-TE-Image", "DUTS-TE-Mask"),
     "dut_omron": lambda root: saliency(root, "DUT-OMRON"),
-    "imagenet_segmentation": lambda root: saliency(root, "imagenet_segmentation"),
+    "imagenet_segmentation": imagenet_segmentation,
     "nyu_depth_v2": nyu,
     "nyu_labelled": nyu_parquet,
     "kitti_eigen": kitti,

@@ -34,6 +34,7 @@ def record(folder: Path) -> dict[str, Any]:
         ("correspondence[image_px=64]", "spair71k"),
         ("label_propagation[image_px=64]", "davis2017"),
         ("saliency", "ecssd"),
+        ("attention_segmentation", "imagenet_segmentation"),
         ("retrieval[image_px=64]", "roxford5k"),
         ("instance_retrieval[image_px=64]", "bdd100k_tracking"),
     ],
@@ -42,7 +43,7 @@ def test_a_task_of_every_kind_of_target_runs(
     task: str, dataset: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layouts.install(dataset, tmp_path / "data", monkeypatch)
-    backbone = "lab_ssl" if task in ("object_discovery", "saliency") else "patch_colour"
+    backbone = "lab_ssl" if task in ("object_discovery", "saliency", "attention_segmentation") else "patch_colour"
     arguments = cell(task, dataset)
     arguments[2] = backbone
     code, _, err = run(*arguments)

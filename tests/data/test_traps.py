@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests import layouts
 from tests.data.conftest import Install
 from vitbench.catalogue import DATASETS
 from vitbench.catalogue.release import palette
+from vitbench.data import coco, depth_lists
 from vitbench.data.ade20k import reduce_zero
 from vitbench.data.coco_masks import decode_mask, runs
 from vitbench.data.images import read_depth
@@ -154,6 +156,25 @@ def test_the_focal_column_is_not_read_as_depth_and_may_be_missing(install: Insta
     )
 
 
+@pytest.mark.parametrize("folder", ["SUNRGBD", "SUNRGBD/SUNRGBD"])
+def test_the_list_of_sun_rgbd_starts_at_the_archives_own_folder(folder: str, install: Install, tmp_path: Path) -> None:
+    mini = install("sun_rgbd")
+    assert (tmp_path / "SUNRGBD/SUNRGBD_val_splits.txt").read_text().startswith("SUNRGBD/kv2/")
+    if folder != "SUNRGBD":  # as the toolbox lays it out: the list beside the archive's folder
+        (tmp_path / folder).mkdir()
+        (tmp_path / "SUNRGBD/kv2").rename(tmp_path / folder / "kv2")
+    for sample in load("sun_rgbd", "val", targets=("depth",), root=tmp_path):
+        scene = mini.scenes[sample["key"].removeprefix("SUNRGBD/")]
+        np.testing.assert_allclose(sample["depth"], np.round(scene.depth * 1000) / 1000, rtol=1e-6)
+
+
+def test_turned_bits_of_sun_rgbd_come_back_for_every_depth(tmp_path: Path) -> None:
+    millimetres = np.arange(0, 1 << 16, dtype=np.uint16).reshape(256, 256)
+    layouts.png(tmp_path / "turned.png", (millimetres << 3) | (millimetres >> 13))
+    depth = depth_lists.LAYOUT.readers["depth"](tmp_path / "turned.png", "", DATASETS.get("sun_rgbd"))
+    np.testing.assert_allclose(depth, millimetres / 1000, rtol=1e-6)
+
+
 def test_depth_without_measurement_stays_zero(install: Install, tmp_path: Path) -> None:
     install("nyu_depth_v2")
     layouts.png(tmp_path / "nyu/test_room/sync_depth_00000.png", np.zeros((64, 64), np.uint16))
@@ -175,6 +196,13 @@ def test_crowd_boxes_are_left_out_and_boxes_rounded(install: Install, tmp_path: 
         assert not (sample["boxes"] == [0, 0, layouts.SIZE, layouts.SIZE]).all(1).any()
         np.testing.assert_array_equal(sample["boxes"], np.round(sample["boxes"]))
         assert len(sample["boxes"]) == len(mini.scenes[sample["key"]].boxes)
+
+
+def test_the_images_of_coco20k_are_listed_by_the_package_not_by_the_user(install: Install, tmp_path: Path) -> None:
+    assert len(coco.listed_ids("coco20k")) == 19_817 == DATASETS.get("coco20k").splits["train2014"]
+    mini = install("coco20k")
+    assert len(list((tmp_path / "coco/images/train2014").iterdir())) == len(mini.scenes) + 1
+    assert load("coco20k", "val", root=tmp_path)["key"] == list(mini.scenes)
 
 
 def test_exif_rotation_is_not_applied_where_released_targets_fit_stored_pixels(
@@ -247,6 +275,47 @@ def test_things_are_painted_from_instances_where_the_panoptic_release_is_missing
     )
     labels = load("coco_things", "val", targets=("segmentation",), root=tmp_path)[0]["segmentation"]
     np.testing.assert_array_equal(labels, np.where(part, 1, np.where(whole, 0, 255)))
+
+
+# -- MATLAB 7.3 --------------------------------------------------------------------------------------------------------
+
+
+def test_axes_of_a_matlab_file_are_turned_and_the_first_of_several_masks_counts(
+    install: Install, tmp_path: Path
+) -> None:
+    mini = install("imagenet_segmentation")
+    for sample in load("imagenet_segmentation", "val", targets=("segmentation",), root=tmp_path):
+        scene = mini.scenes[sample["key"]]
+        np.testing.assert_array_equal(sample["image"], scene.image)
+        np.testing.assert_array_equal(sample["segmentation"], scene.instances > 0)
+
+
+@pytest.mark.parametrize("keep", [0, 600, 5000])
+def test_a_matlab_file_that_is_cut_short_is_named(keep: int, install: Install, tmp_path: Path) -> None:
+    install("imagenet_segmentation")
+    file = tmp_path / "imagenet_segmentation/gtsegs_ijcv.mat"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(UnavailableError, match=r"gtsegs_ijcv\.mat is not a whole MATLAB 7\.3 file"):
+        describe_split("imagenet_segmentation", "val", targets=("segmentation",), root=tmp_path)
+
+
+def test_without_h5py_the_remedy_names_the_extra(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("imagenet_segmentation")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(UnavailableError, match=r"vitbench\[h5py\]"):
+        describe_split("imagenet_segmentation", "val", root=tmp_path)
+
+
+def test_what_is_no_image_in_a_matlab_file_is_named_by_its_number(install: Install, tmp_path: Path) -> None:
+    install("imagenet_segmentation")
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "imagenet_segmentation/gtsegs_ijcv.mat"
+    with h5py.File(path, "r+") as file:
+        file["value/img"][2, 0] = file["value/gt"][2, 0]
+    with pytest.raises(DataError, match=r"image 2 of .*gtsegs_ijcv\.mat"):
+        load("imagenet_segmentation", "val", root=tmp_path)[2]
 
 
 # -- pickles -----------------------------------------------------------------------------------------------------------
@@ -336,7 +405,8 @@ def test_real_coco_boxes_in_coco20ks_layout(shared: Path, tmp_path: Path, monkey
     (tmp_path / "coco/images/train2014").symlink_to(source / "images")
     (tmp_path / "coco/annotations/instances_train2014.json").write_text(json.dumps(content))
     names = [image["file_name"] for image in content["images"]]
-    layouts.text(tmp_path / "coco/coco_20k_filenames.txt", [f"train2014/{name}" for name in names])
+    ids = frozenset(image["id"] for image in content["images"])
+    monkeypatch.setattr(coco, "listed_ids", lambda name: ids)
     card = DATASETS.get("coco20k")
     monkeypatch.setitem(DATASETS._cards, "coco20k", replace(card, splits={"train2014": len(names)}))
     samples = load("coco20k", "val", targets=("boxes",), root=tmp_path)

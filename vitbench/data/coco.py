@@ -1,12 +1,12 @@
 """COCO 2014 and 2017 (Lin et al. 2014, arXiv 1405.0312): boxes of COCO20k, coarse stuff and coarse things.
 
     images/{train2014,train2017,val2017}/*.jpg  annotations/instances_*.json
-    coco_20k_filenames.txt (of LOST): the 19,817 images of COCO20k
     annotations/stuff_annotations/stuff_{train,val}2017_pixelmaps/*.png (ids 92 to 182, here their 15 groups)
     annotations/panoptic_{train,val}2017.json and .../panoptic_{train,val}2017/*.png (things, here their 12 groups);
     without them the masks of instances_*.json are painted, smaller ones over larger ones
 
-All that is neither stuff nor a thing, respectively, is 255.
+All that is neither stuff nor a thing, respectively, is 255. Which images are COCO20k (Vo et al. 2020, as released with LOST)
+is a list that ships with the package.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ Json = dict[str, Any]
 
 def index_boxes(tree: Tree, card: DatasetCard, split: str) -> Rows:
     """The listed images with the boxes of all that is no crowd, rounded to whole pixels as LOST does."""
-    wanted = {line.split()[-1].rpartition("/")[2] for line in tree.lines(card.options["list"])}
+    wanted = listed_ids(card.options["list"])
     content = tree.json(card.options["annotations"])
-    images = {image["id"]: image["file_name"] for image in content["images"] if image["file_name"] in wanted}
+    images = {image["id"]: image["file_name"] for image in content["images"] if image["id"] in wanted}
     boxes: dict[int, list[list[float]]] = defaultdict(list)
     for item in content["annotations"]:
         if item["image_id"] in images and not item.get("iscrowd"):
@@ -47,6 +47,12 @@ def index_boxes(tree: Tree, card: DatasetCard, split: str) -> Rows:
     for key, name in sorted(images.items(), key=lambda pair: pair[1]):
         rows.add(name.rpartition(".")[0], f"{card.options['images']}/{name}", boxes=boxes[key])
     return rows
+
+
+def listed_ids(name: str) -> frozenset[int]:
+    """Image ids of a list that ships with the package: one a line."""
+    text = (Path(__file__).parent / "lists" / f"{name}.txt").read_text(encoding="ascii")
+    return frozenset(map(int, text.split()))
 
 
 # -- stuff -------------------------------------------------------------------------------------------------------------

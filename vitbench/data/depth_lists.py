@@ -2,7 +2,8 @@
 
     /<image> /<depth> <focal>
 
-A leading slash does not make a path absolute; lines whose depth is `None` are left out; the focal length is not used.
+A leading slash does not make a path absolute; lines whose depth is `None` are left out; the focal length is not used. The
+list of SUN RGB-D has none, and its paths begin with the folder that the archive becomes, in which the list lies itself.
 NYUv2: 16-bit millimetres (Silberman et al. 2012, split of BTS, arXiv 1907.10326). KITTI: 16-bit metres x 256 (Geiger et al.
 2013, split of Eigen et al. 2014), images and depth cut to 352 x 1216 at the bottom centre. SUN RGB-D (Song et al. 2015):
 16-bit values turned by three bits, then millimetres.
@@ -25,8 +26,12 @@ KB_HW = (352, 1216)
 
 
 def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
-    """The pairs of the split's list, in order of their names. options: lists, images, depths (folders before the paths)."""
-    file = card.options["lists"][split]
+    """The pairs of the split's list, in order of their names.
+
+    options: lists; images, depths: folders before the paths; top: a first folder of the paths, which may be this one.
+    """
+    file, top = card.options["lists"][split], card.options.get("top", "")
+    above = f"{top}/" if top and not tree.has(top) else ""
     pairs = []
     for number, line in enumerate(tree.lines(file), start=1):
         parts = line.split()
@@ -34,7 +39,7 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
             raise UnavailableError(
                 f"{tree.root / file}, line {number}: {line!r} is no pair", "write `image depth focal`"
             )
-        image, depth = (part.lstrip("/") for part in parts[:2])
+        image, depth = (part.lstrip("/").removeprefix(above) for part in parts[:2])
         if depth != "None":
             pairs.append((joined(card.options.get("images", ""), image), joined(card.options.get("depths", ""), depth)))
     rows = Rows()

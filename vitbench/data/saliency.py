@@ -1,4 +1,4 @@
-"""Saliency sets, an image and one object mask each: ECSSD, DUTS-TE, DUT-OMRON, ImageNet-Segmentation.
+"""Saliency sets, an image and one object mask each: ECSSD, DUTS-TE, DUT-OMRON.
 
 images/*.jpg and masks/*.png (or the folders that the release names), of equal stems; masks are 1 from half of white on
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitbench.catalogue.cards import DatasetCard, Source
-from vitbench.catalogue.release import Parquet, Release
+from vitbench.catalogue.release import Download, Parquet, Release
 
 _TOOLBOX = "github.com/zhyever/Monocular-Depth-Estimation-Toolbox"
 _NYU_PARQUET = Parquet(
@@ -52,8 +52,9 @@ KITTI_EIGEN = DatasetCard(
     source=Source("Geiger et al.", 2013, url="https://www.cvlibs.net/datasets/kitti/"),
     release=Release(
         "kitti",
-        "register at www.cvlibs.net/datasets/kitti, then the raw drives into kitti/input/ and data_depth_annotated.zip into "
-        f"kitti/gt_depth/, with kitti_eigen_train.txt and kitti_eigen_test.txt of {_TOOLBOX}",
+        "register at www.cvlibs.net/datasets/kitti, then the raw drives into kitti/input/<date>/, and the drives in train/ and "
+        "val/ of data_depth_annotated.zip side by side into kitti/gt_depth/, with kitti_eigen_train.txt and "
+        f"kitti_eigen_test.txt of {_TOOLBOX}",
     ),
     options={
         "lists": {"train": "kitti_eigen_train.txt", "test": "kitti_eigen_test.txt"},
@@ -73,9 +74,18 @@ SUN_RGBD = DatasetCard(
     source=Source("Song et al.", 2015, url="https://rgbd.cs.princeton.edu"),
     release=Release(
         "SUNRGBD",
-        "SUNRGBD.zip of rgbd.cs.princeton.edu, with SUNRGBD_val_splits.txt: `image depth` per line, relative to this folder",
+        f"SUNRGBD.zip of rgbd.cs.princeton.edu, no registration, and into its folder SUNRGBD_val_splits.txt of {_TOOLBOX}",
+        downloads=(
+            Download("https://rgbd.cs.princeton.edu/data/SUNRGBD.zip"),
+            Download(
+                "https://raw.githubusercontent.com/zhyever/Monocular-Depth-Estimation-Toolbox/main/splits/SUNRGBD_val_splits.txt",
+                into="SUNRGBD",
+            ),
+        ),
     ),
-    options={"lists": {"test": "SUNRGBD_val_splits.txt"}, "per_metre": 1000, "turned_bits": 3},
+    options={"lists": {"test": "SUNRGBD_val_splits.txt"}, "top": "SUNRGBD", "per_metre": 1000, "turned_bits": 3},
+    differs="The toolbox cuts depth and predictions to 8 m and scores rows 45 to 471 and columns 41 to 601 of each image; "
+    "here a protocol's own range and crop hold.",
 )
 NAVI = DatasetCard(
     name="navi",
@@ -86,7 +96,10 @@ NAVI = DatasetCard(
     targets=("depth", "pose"),
     source=Source("Jampani et al.", 2023, "2306.09109", "https://github.com/google/navi"),
     release=Release(
-        "navi_v1", "navi_v1.tar.gz as github.com/google/navi links it; down-sampled copies are used where they are"
+        "navi_v1",
+        "navi_v1.tar.gz of storage.googleapis.com/gresearch/navi-dataset, no registration; down-sampled copies are used where "
+        "they are",
+        downloads=(Download("https://storage.googleapis.com/gresearch/navi-dataset/navi_v1.tar.gz"),),
     ),
 )
 

@@ -17,20 +17,17 @@ COCO20K = DatasetCard(
     source=Source("Vo et al.", 2020, "2007.02662"),
     release=Release(
         "coco",
-        f"{_COCO}/zips/train2014.zip into coco/images/, annotations_trainval2014.zip, and coco_20k_filenames.txt (in "
-        "datasets/ of github.com/valeoai/LOST)",
+        f"{_COCO}/zips/train2014.zip into coco/images/, and {_COCO}/annotations/annotations_trainval2014.zip into coco/, no "
+        "registration; which images are meant is known",
         size="13 GB",
         also=("COCO",),
         downloads=(
             Download(f"{_COCO}/zips/train2014.zip", into="coco/images"),
             Download(f"{_COCO}/annotations/annotations_trainval2014.zip", into="coco"),
-            Download(
-                "https://raw.githubusercontent.com/valeoai/LOST/master/datasets/coco_20k_filenames.txt", into="coco"
-            ),
         ),
     ),
     options={
-        "list": "coco_20k_filenames.txt",
+        "list": "coco20k",
         "annotations": "annotations/instances_train2014.json",
         "images": "images/train2014",
     },

@@ -1,4 +1,4 @@
-"""Cards of data sets with masks: VOC, ADE20K, Cityscapes, Pascal Context, COCO-Stuff, CamVid, saliency."""
+"""Cards of data sets with masks: VOC, ADE20K, Cityscapes, Pascal Context, COCO-Stuff, CamVid, saliency, ImageNet."""
 
 from __future__ import annotations
 
@@ -245,14 +245,33 @@ SALIENCY = (
         Release("DUT-OMRON", "images and pixel-wise ground truth of saliencydetection.net/dut-omron"),
         images=("DUT-OMRON-image", "images"), masks=("pixelwiseGT-new-PNG", "masks"),
     ),
-    _saliency(
-        "imagenet_segmentation", "ImageNet-Segmentation: one object mask per image", 4276,
-        Source("Guillaumin et al.", 2014),
-        Release("imagenet_segmentation", "gtsegs_ijcv.mat, its images and masks written out as PNGs of equal names"),
-    ),
 )  # fmt: skip
+
+IMAGENET_SEGMENTATION = DatasetCard(
+    name="imagenet_segmentation",
+    entry="vitbench.data.imagenet_segmentation:LAYOUT",
+    summary="ImageNet-Segmentation: one object mask per image",
+    splits={"test": 4276},
+    roles={"val": "test"},
+    targets=("segmentation",),
+    classes=_OBJECT,
+    object_classes=(1,),
+    licence="none stated; the images are ImageNet's",
+    source=Source("Guillaumin et al.", 2014, url="http://calvin-vision.net/datasets/imagenet-segmentation/"),
+    release=Release(
+        "imagenet_segmentation",
+        "gtsegs_ijcv.mat of calvin-vision.net/bigstuff/proj-imagenet/data, no registration; it is read by h5py "
+        "(pip install 'vitbench[h5py]')",
+        downloads=(
+            Download(
+                "http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat", into="imagenet_segmentation"
+            ),
+        ),
+    ),
+    differs="Of several masks of an image the first counts.",
+)
 
 SEGMENTATION_SETS: tuple[DatasetCard, ...] = (
     VOC2007, VOC2012, VOC2012_AUG, ADE20K, CITYSCAPES, PASCAL_CONTEXT, PASCAL_CONTEXT59, COCO_STUFF, COCO_THINGS, CAMVID,
-    *SALIENCY,
+    *SALIENCY, IMAGENET_SEGMENTATION,
 )  # fmt: skip
