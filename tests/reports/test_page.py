@@ -31,7 +31,7 @@ from vitbench.reports.page_board import (
     repaired_backbones,
 )
 from vitbench.reports.page_details import Details, checkpoint_series, details, field_profiles, norm_plots, profiles
-from vitbench.reports.page_plots import SHOWN, cost_plots, recovery_plots
+from vitbench.reports.page_plots import SHOWN, Point, _named, cost_plots, recovery_plots
 from vitbench.reports.published import Reference
 
 HOSTILE = "<script>alert(1)</script>"
@@ -201,6 +201,13 @@ def test_recoveries_beyond_what_a_page_can_hold_are_counted(monkeypatch: pytest.
     found, left = recovery_plots(board)
     assert (len(found), left) == (1, 2)
     assert "2 more tables are left out" in page(board, EMPTY)
+
+
+def test_a_name_in_a_cost_plot_covers_no_other_dot() -> None:
+    first = Point(100, 50, 45, 55, "better", False, "", "center")
+    beside, above = replace(first, x=120, name="zscore"), replace(first, x=120, y=20, low=15, high=25, name="unit")
+    assert [p.name for p in _named([first, beside])] == ["", "zscore"]
+    assert [p.name for p in _named([first, above])] == ["center", "unit"]
 
 
 def test_cost_plots_are_of_models_alone_and_name_what_can_be_read(board: Leaderboard) -> None:

@@ -121,7 +121,10 @@ def test_filters_show_what_they_say(opened: Any) -> None:
     everything = len(opened.find_elements("css selector", "#board tbody tr"))
     choose(opened, "t", "0")
     assert 0 < len(rows(opened, 0)) < everything
+    last = opened.find_element("css selector", "#board thead th:last-child")
+    assert not last.is_displayed()  # which table it is, the filter says
     choose(opened, "t", "")
+    assert last.is_displayed()
     assert len(rows(opened, 0)) == everything
     choose(opened, "s", "control")
     assert set(rows(opened, 0)) == {"patch_colour", "position_only", "random_vit"}

@@ -51,4 +51,5 @@ def test_a_band_goes_there_and_back() -> None:
 def test_colours_start_again_and_no_curve_is_no_error() -> None:
     many = plot("t", [Curve(str(i), [0, 1], [i, i]) for i in range(COLOURS + 1)])
     assert many.series[0].colour == many.series[-1].colour
+    assert len({(s.colour, s.dash) for s in many.series}) == COLOURS + 1
     assert plot("t", []).series == ()

@@ -11,7 +11,7 @@ from PIL import Image
 from vitbench.inspection.looks import Inspection
 from vitbench.reports.colours import MUTED, Bytes, data_uri
 from vitbench.reports.panels import TITLES, Panel, Strip, block_norms, kinds, strips
-from vitbench.reports.plots import COLOURS, Curve, Plot, plot
+from vitbench.reports.plots import COLOURS, DASHES, Curve, Plot, plot
 
 BINS = 40
 PHOTO_PX = 224  # longer side of the photo in a page
@@ -100,7 +100,7 @@ def histogram(inspection: Inspection) -> Plot | None:
         counts, _ = np.histogram(np.log10(np.maximum(size, 1e-6)), edges)
         curves.append(Curve(repair, middle, [float(v) for v in 100 * counts / len(size)]))
     note = "% of the last block's tokens, as each repair leaves them"
-    return plot("Token norms", curves[:COLOURS], note, "norm", log_x=True, legend=True, dots=False)
+    return plot("Token norms", curves[: COLOURS * DASHES], note, "norm", log_x=True, legend=True, dots=False)
 
 
 def _strip(strip: Strip, photo: str, aspect: str, columns: Sequence[str]) -> ShownStrip:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vitbench.reports.documents import render
-from vitbench.reports.grids import status, summary
+from vitbench.reports.grids import MEANS, status, summary
 from vitbench.reports.leaderboard import Leaderboard
 from vitbench.reports.numbers import Numbers, published_notes
 from vitbench.reports.page_board import (
@@ -52,6 +52,7 @@ def page(board: Leaderboard, found: Details, galleries: Sequence[Gallery] = (), 
         left_out=left_out,
         choices=distinct(shown),
         overview=overview_table(board),
+        means=MEANS,
         heat_tables=heat_tables,
         heats=heat_maps,
         heat_left=heat_left,

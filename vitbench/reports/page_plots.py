@@ -13,7 +13,7 @@ from vitbench.reports.plots import BOTTOM, LEFT, RIGHT, TOP, Axis, Tick
 NAME_PX, COLUMN_PX, ROW_PX, HEAD_PX = 190, 132, 17, 48
 SHOWN = (-1.0, 1.5)  # share of the damage; beyond it dots stand at the edge, and the text tells
 MOST_DOTS, MOST_POINTS = 12_000, 300
-NAMED_POINTS, NAME_WIDTH, NAME_HEIGHT = 5, 130, 13
+NAMED_POINTS, NAME_WIDTH, NAME_HEIGHT, LETTER = 5, 130, 13, 6
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,20 @@ def _point(row: Row, cost: float, x_axis: Axis, y_axis: Axis, number: Numbers) -
     )  # fmt: skip
 
 
+def _covers(p: Point, q: Point) -> bool:
+    """Whether the name of p would lie on the dot of q or on its interval."""
+    away = q.x - p.x if p.anchor == "start" else p.x - q.x
+    top, bottom = min(q.high, q.low) - NAME_HEIGHT / 2, max(q.high, q.low) + NAME_HEIGHT / 2
+    return 4 < away < 12 + LETTER * len(p.name) and top < p.y < bottom
+
+
 def _named(points: Sequence[Point]) -> list[Point]:
     """The first few that could be told apart from nothing keep their names, where names do not cover each other."""
     placed: list[Point] = []
     out = []
     for p in points:
         free = all(abs(p.y - q.y) >= NAME_HEIGHT or abs(p.x - q.x) >= NAME_WIDTH for q in placed)
+        free = free and not any(_covers(p, q) for q in points if q is not p)
         if p.kind != "even" and free and len(placed) < NAMED_POINTS:
             placed.append(p)
             out.append(p)

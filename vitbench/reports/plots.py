@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-COLOURS = 7  # of the style sheet; a further line takes the first again
+COLOURS, DASHES = 7, 3  # of the style sheet; a further line takes the first colour again, dashed
+DOTS = 24  # on one line; more would hide it
 WIDTH, HEIGHT, LEFT, BOTTOM = 400, 210, 46, 170
 TOP, RIGHT = 10, 388
 
@@ -37,6 +38,7 @@ class Series:
 
     name: str
     colour: int
+    dash: int
     points: str
     dots: tuple[tuple[float, float, str], ...]
     band: str = ""
@@ -112,14 +114,14 @@ def plot(
     every = [v for c in kept for v in (*c.y, *c.low, *c.high, *c.upper) if v is not None] or [0.0]
     x_axis = Axis(xs, LEFT + 6, RIGHT, log_x, room=0.0)
     y_axis = Axis([v for v in every if v > 0] or [1.0] if log else every, BOTTOM, TOP, log)
-    series = tuple(_series(c, i % COLOURS, x_axis, y_axis, dots) for i, c in enumerate(kept))
+    series = tuple(_series(c, i, x_axis, y_axis, dots) for i, c in enumerate(kept))
     places = sorted(set(xs))
     few = len(places) <= 13 and not log_x
     x_ticks = tuple(Tick(x_axis(x), f"{x:g}") for x in places) if few else x_axis.ticks(6)
     return Plot(title, note, x_name, series, x_ticks, y_axis.ticks(), legend)
 
 
-def _series(c: Curve, colour: int, x_axis: Axis, y_axis: Axis, dotted: bool) -> Series:
+def _series(c: Curve, place: int, x_axis: Axis, y_axis: Axis, dotted: bool) -> Series:
     dots = tuple(
         (x_axis(x), y_axis(y), f"{c.name}: {y:.4g} at {x:g}") for x, y in zip(c.x, c.y, strict=True) if y is not None
     )
@@ -129,7 +131,9 @@ def _series(c: Curve, colour: int, x_axis: Axis, y_axis: Axis, dotted: bool) -> 
         back = [(x_axis(x), y_axis(v)) for x, v in zip(c.x, c.low, strict=True)]
         band = _points([*there, *reversed(back)])
     upper = _points([(x_axis(x), y_axis(v)) for x, v in zip(c.x, c.upper, strict=True)]) if c.upper else ""
-    return Series(c.name, colour, _points([(x, y) for x, y, _ in dots]), dots if dotted else (), band, upper)
+    colour, dash = place % COLOURS, place // COLOURS % DASHES
+    line = _points([(x, y) for x, y, _ in dots])
+    return Series(c.name, colour, dash, line, dots if dotted and len(dots) <= DOTS else (), band, upper)
 
 
 def _points(pairs: Sequence[tuple[float, float]]) -> str:

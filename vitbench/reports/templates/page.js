@@ -41,6 +41,8 @@ if (form) {
   const filter = () => {
     const chosen = [...form.querySelectorAll("select")].filter((s) => s.value).map((s) => [s.dataset.by, s.value]);
     const words = document.getElementById("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    // Of one table, the column that names it says nothing.
+    document.getElementById("board").classList.toggle("one", chosen.some(([by]) => by === "t"));
     let shown = 0;
     for (const x of rows) {
       x.row.hidden = !(chosen.every(([by, value]) => x[by] === value) && words.every((word) => x.words.includes(word)));
