@@ -196,7 +196,7 @@ class _Builder:
             maps=tuple(s.text for s in maps), fits=fits, stores={} if live else stores, splits=splits,
             edit=sweep.edit, edit_fits=sweep.edit_fits, fields=needs, backbone=backbone,
             forwards_per_image=sweep.forwards,
-            streamed=self._streamed(choice, splits) if live else 0,
+            streamed=self._streamed(choice, splits) if live else 0, stream=sweep.stream(components) if live else "",
         )  # fmt: skip
 
     @staticmethod

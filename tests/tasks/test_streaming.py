@@ -15,10 +15,10 @@ from vitbench.data.augment import fitted_hw, resized
 from vitbench.errors import DataError, UsageError
 from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.depth import garg_crop, image_metrics
-from vitbench.tasks import live as live_module
+from vitbench.tasks import slide_segmentation, training
 from vitbench.tasks.binned_depth import bin_depths, sig_loss
-from vitbench.tasks.live import centred, training_batches
-from vitbench.tasks.slide_segmentation import ChosenHead, recipes, starts, stretched_classes
+from vitbench.tasks.slide_segmentation import ChosenHead, recipes, slid_classes, starts, stretched_classes
+from vitbench.tasks.training import centred, training_batches
 
 from .live import LiveScenes, live_scenes
 from .streams import context, light
@@ -69,7 +69,7 @@ def test_crops_are_padded_on_all_sides_in_normalised_space() -> None:
 
 
 def test_an_interrupted_fit_ends_where_an_uninterrupted_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_module, "KEEP_EVERY", 4)
+    monkeypatch.setattr(training, "KEEP_EVERY", 4)
     for name, protocol in (("linear_segmentation", "dinov3"), ("depth", "dinov3")):
         runs = task(name, protocol, iterations=11)
         whole = runs.fit(live_scenes(6, "train", 0), CONTEXT)
@@ -156,22 +156,20 @@ def test_logits_are_stretched_as_torch_does() -> None:
 def test_heads_are_chosen_on_images_that_no_head_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     scenes, asked = live_scenes(20, "train", 0), []
     slide = task("linear_segmentation", "dinov2", learning_rate="0.05/1e-7", weight_decay="0/1e-4", holdout=0.2)
-    predicted = type(slide)._predicted
-
-    def spied(self, live, key, sample, heads):
-        asked.append((key, len(heads)))
-        return predicted(self, live, key, sample, heads)
-
-    monkeypatch.setattr(type(slide), "_predicted", spied)
+    monkeypatch.setattr(
+        slide_segmentation, "slid_classes",
+        lambda head, tokens, inputs: (asked.append(inputs.about.key), slid_classes(head, tokens, inputs))[1],
+    )  # fmt: skip
     trained: set[str] = set()
     monkeypatch.setattr(
-        live_module, "training_batches",
+        training, "training_batches",
         lambda keys, *rest: (trained.update(keys), training_batches(keys, *rest))[1],
     )  # fmt: skip
     head = slide.fit(scenes, CONTEXT)
-    assert len(asked) == 4
-    assert all(n == 4 for _, n in asked)  # one forward for all four heads
-    assert not trained & {key for key, _ in asked}
+    assert sorted(asked) == sorted(4 * list(dict.fromkeys(asked)))  # four heads
+    assert len(set(asked)) == 4
+    assert sum(key.startswith("train") for keys in scenes.seen for key in keys[:1]) == 4  # and one forward for them
+    assert not trained & set(asked)
     assert len(trained) == 16
     assert head.recipe.learning_rate == 0.05
     assert slide.flags(head, None)["learning_rate"] == 0.05
@@ -225,16 +223,19 @@ def test_the_loss_is_taken_over_the_images_of_one_device() -> None:
 def test_depths_are_averaged_with_the_mirror_image_and_clamped() -> None:
     scenes = live_scenes(1, "val", 3)
     head = LinearHead(torch.randn(2 * CHANNELS, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(32))
-    image = scenes.sample("val-0")["image"]
-    depth, single = task("depth", "dvt"), task("depth", "dvt", flip=False)
-    both = depth._predicted(head, scenes, "val-0", image, (32, 40))
-    one = single._predicted(head, scenes, "val-0", image, (32, 40))
-    other = single._predicted(head, scenes, "val-0", image[:, ::-1].copy(), (32, 40))[:, ::-1]
-    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-5)
-    far = task("depth", "dvt", min_depth_m=3.0, max_depth_m=3.5)
-    assert {float(v) for v in far._predicted(head, scenes, "val-0", image, (8, 8)).ravel()} <= set(
-        np.clip(far._predicted(head, scenes, "val-0", image, (8, 8)).ravel(), 3.0, 3.5).tolist()
-    )
+    mirrored = live_scenes(1, "val", 3)
+    mirrored.sample("val-0")["image"] = scenes.sample("val-0")["image"][:, ::-1].copy()
+
+    def predicted(images, hw=(32, 40), **changes):
+        depth = task("depth", "dvt", **changes)
+        [inputs] = depth.testing(images, CONTEXT)
+        [(placed, keys)] = inputs.batches
+        return depth.predicted(head, images.tokens(placed, keys)[depth.settings.field], hw)
+
+    one, other = predicted(scenes, flip=False), predicted(mirrored, flip=False)[:, ::-1]
+    np.testing.assert_allclose(predicted(scenes), (one + other) / 2, atol=1e-5)
+    far = predicted(scenes, (8, 8), min_depth_m=3.0, max_depth_m=3.5)
+    assert 3.0 <= far.min() <= far.max() <= 3.5
 
 
 def test_crops_are_those_of_eigen_and_garg() -> None:

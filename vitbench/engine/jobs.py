@@ -1,35 +1,32 @@
-"""The three kinds of jobs. Each is named by identity, restartable, and leaves either a complete result or nothing."""
+"""The jobs that read or write stored tokens; those on a live stream are in live.py.
+
+Each is named by identity, restartable, and leaves either a complete result or nothing.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-import psutil
 import torch
-from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.cards import DatasetCard
-from vitbench.catalogue.resolve import TaskRef, expand_tasks
+from vitbench.catalogue.resolve import expand_tasks
 from vitbench.data.load import describe_dataset
+from vitbench.engine.cells import cost, lock, record_cell, skipped
 from vitbench.engine.decoders import Decoders
-from vitbench.engine.live import LiveSplit
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.streams import MappedStream, Samples, StoreFitContext
 from vitbench.engine.workspace import state_path
 from vitbench.errors import StorageError
 from vitbench.jobs import CellJob, FitJob, PassJob, SplitRef
-from vitbench.metrics import measures
-from vitbench.records import provenance
-from vitbench.records.inference import summarise
-from vitbench.records.schema import Record
-from vitbench.records.store import find, write
+from vitbench.records.store import find
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.compose import build_repair
 from vitbench.selection import split_outside
@@ -121,7 +118,7 @@ def run_pass_job(job: PassJob, bench: Workbench) -> Outcome:
     """Extract the fields that are missing; a second process with the same job waits and finds them there."""
     started = time.perf_counter()
     root = bench.options.tokens
-    with _lock(bench.options, job.store):
+    with lock(bench.options, job.store):
         fields = tuple(f for f in job.fields if f not in stored_fields(root, job.store))
         if not fields:
             return Outcome("ok", "already there")
@@ -138,7 +135,7 @@ def run_fit_job(job: FitJob, bench: Workbench) -> Outcome:
     """Fit the last repair of the job's chain for one field, on train tokens mapped by those before it."""
     started = time.perf_counter()
     path = state_path(bench.options, job.id)
-    with _lock(bench.options, job.id):
+    with lock(bench.options, job.id):
         if path.is_file():
             return Outcome("ok", "already there")
         *steps, last = split_outside(job.repair, "+")
@@ -158,10 +155,10 @@ def run_fit_job(job: FitJob, bench: Workbench) -> Outcome:
 
 
 def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
-    """Fit the head, measure, and write the record with its rows."""
+    """Fit the head on stored tokens, measure, and write the record with its rows."""
     started = time.perf_counter()
     options = bench.options
-    with _lock(options, job.identity):
+    with lock(options, job.identity):
         done = find(options.records, job.slot, job.identity)
         if done is not None and done.status == "ok":
             return Outcome("ok", "already there")
@@ -169,9 +166,8 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         card = ref.card
         task = ref.load()
         context = TaskContext(bench.dataset(job.slot.dataset), job.slot.seed)
-        live = {name: LiveSplit(bench, job, name) for name in card.splits} if ref.protocol.streams else {}
-        maps = bench.maps(job.maps, job.fits) if not live else []
-        streams: dict[str, Any] = live or {
+        maps = bench.maps(job.maps, job.fits)
+        streams = {
             name: MappedStream(
                 name, StoredTokens(options.tokens, job.stores[name], job.fields), bench.samples(job.splits[name]),
                 card.targets, maps, bench.device,
@@ -182,82 +178,11 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         fitted = time.perf_counter()
         rows = task.measure(head, streams["val"], context)
         measured = time.perf_counter()
-        metrics = summarise(rows, measures(card.metric, rows.info))
-        cost = _cost(job, bench, streams, fitted - started, measured - fitted)
-        cost["forwards"] += sum(split.forwards for split in live.values()) * job.forwards_per_image
-        flags = {**task.flags(head, rows), **_fit_flags(job), **_skipped(job, streams)}
-        record = Record.ok(
-            slot=job.slot, identity=job.identity, components=job.components, headline=card.headline, metrics=metrics,
-            keep_draws=card.secondary, cost=cost, provenance=_provenance(ref, bench), flags=flags,
+        passes = [StoredTokens(options.tokens, job.stores[name], job.fields[:1]).cost for name in streams]
+        took = cost(
+            job, bench, forward_s=sum(p["seconds"] for p in passes), forwards=int(sum(p["forwards"] for p in passes)),
+            head_fit_s=fitted - started, measure_s=measured - fitted,
         )  # fmt: skip
-        write(options.records, record, rows)
-        for split in live.values():
-            split.done()
-    value = record.metrics[card.headline].value
-    text = "null" if value is None else f"{value:.2f}"
-    streamed = sum(split.forwards for split in live.values()) * job.forwards_per_image
-    return Outcome("ok", f"{card.headline} {text}", time.perf_counter() - started, streamed)
-
-
-def _cost(job: CellJob, bench: Workbench, streams: Mapping[str, Any], fit_s: float, measure_s: float) -> dict[str, Any]:
-    stored = {name: StoredTokens(bench.options.tokens, s, job.fields[:1]).cost for name, s in job.stores.items()
-              if name in streams}  # fmt: skip
-    repair_s, parameters = 0.0, 0
-    edits = split_outside(job.edit, "+") if job.edit else []
-    fitted = [(edits[i], fit) for i, fit in job.edit_fits] + [(job.maps[i], fit) for i, _, fit in job.fits]
-    for text, fit in fitted:
-        with safe_open(state_path(bench.options, fit), framework="pt") as f:
-            repair_s += float((f.metadata() or {}).get("seconds", 0.0))
-        parameters += build_repair(text).extra_parameters(bench.state(fit))
-    return {
-        "seconds": {
-            "pass": sum(c["seconds"] for c in stored.values()),
-            "repair_fit": repair_s,
-            "head_fit": fit_s,
-            "measure": measure_s,
-        },
-        "forwards": int(sum(c["forwards"] for c in stored.values())) * job.forwards_per_image,
-        "forwards_per_image": job.forwards_per_image,
-        "fit_seconds": repair_s,
-        "extra_parameters": parameters,
-        "peak_memory_bytes": _peak_memory(bench.device),
-    }
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return int(psutil.Process().memory_info().rss)
-
-
-def _fit_flags(job: CellJob) -> dict[str, Any]:
-    # A repair without a train split of its own would be fitted on what the cell evaluates on; the record must say so.
-    train, val = job.splits.get("train"), job.splits.get("val")
-    if job.fits and train and val and train.digest == val.digest:
-        return {"repair_fitted_on_evaluation_data": True}
-    return {}
-
-
-def _skipped(job: CellJob, streams: Mapping[str, MappedStream]) -> dict[str, Any]:
-    """How many images of each split were left out because they could not be read."""
-    if not any(ref.skip_corrupt for ref in job.splits.values()):
-        return {}
-    there = {name: len({key.partition("#")[0] for key in stream.keys}) for name, stream in streams.items()}
-    return {"skipped_corrupt": {name: job.splits[name].images - count for name, count in there.items()}}
-
-
-def _provenance(ref: TaskRef, bench: Workbench) -> dict[str, Any]:
-    device = str(bench.device)
-    driver = torch.version.cuda or "" if bench.device.type == "cuda" else ""
-    if bench.device.type == "cuda":
-        device = torch.cuda.get_device_name(bench.device)
-    return provenance.collect(list(bench.options.command), asdict(ref.settings), device, driver)
-
-
-def _lock(options: RunOptions, name: str) -> FileLock:
-    folder = options.cache / "locks"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write the cache {options.cache}: {error}", "use --cache DIR") from error
-    return FileLock(folder / f"{name}.lock")
+        seen = {name: stream.keys for name, stream in streams.items()}
+        text = record_cell(job, bench, ref, rows, took, {**task.flags(head, rows), **skipped(job, seen)})
+    return Outcome("ok", text, time.perf_counter() - started)

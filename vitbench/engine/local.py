@@ -11,31 +11,28 @@ import multiprocessing
 import os
 import signal
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitbench.engine.options import RunOptions
-from vitbench.engine.outcome import Outcome
-from vitbench.errors import NotApplicableError, RecordError, StorageError, UnavailableError
-from vitbench.jobs import CellJob, FitJob, PassJob, Plan
+from vitbench.engine.outcome import Outcome, failure
+from vitbench.engine.schedule import Job, Schedule, Told, allowed_s, kind, told
+from vitbench.errors import RecordError, StorageError
+from vitbench.jobs import CellJob, FitJob, PassJob, Plan, StreamJob
 from vitbench.records.schema import Record
 from vitbench.records.store import write
-from vitbench.tokens.manifest import evict, parts
 
 if TYPE_CHECKING:
     from vitbench.engine.jobs import Workbench
-
-Job = PassJob | FitJob | CellJob
 
 
 class Listener(Protocol):
     """What hears of progress."""
 
-    def started(self, job: Job, /) -> None: ...
-    def finished(self, job: Job, outcome: Outcome, /) -> None: ...
+    def started(self, job: Told, /) -> None: ...
+    def finished(self, job: Told, outcome: Outcome, /) -> None: ...
 
 
 @dataclass
@@ -56,7 +53,7 @@ def run(plan: Plan, options: RunOptions, listener: Listener, modules: Mapping[st
     started = time.perf_counter()
     summary = Summary()
     record_missing(plan, options)
-    schedule = _Schedule(plan, options)
+    schedule = Schedule(plan, options)
     if schedule.left:
         workers = options.worker_count() if not modules else 0
         if workers == 0:
@@ -88,102 +85,24 @@ def record_missing(plan: Plan, options: RunOptions) -> None:
         write(options.records, record, None, replace=False)
 
 
-class _Schedule:
-    """Which job may run next. Jobs of earlier backbones first, so that their tokens can be dropped soonest."""
-
-    def __init__(self, plan: Plan, options: RunOptions) -> None:
-        todo = [c for c in plan.cells if c.status == "todo"]
-        jobs: list[Job] = [*plan.passes, *plan.fits, *todo]
-        self.jobs: dict[str, Job] = {j.id: j for j in jobs}
-        self.requires = {j: {r for r in plan.requires.get(j, ()) if r in self.jobs} for j in self.jobs}
-        order = {name: i for i, name in enumerate(dict.fromkeys(j.backbone for j in self.jobs.values()))}
-        kind = {PassJob: 0, FitJob: 1, CellJob: 2}
-        self._rank = {i: (order[j.backbone], kind[type(j)], n) for n, (i, j) in enumerate(self.jobs.items())}
-        self.left = set(self.jobs)
-        self.running: set[str] = set()
-        self._options = options
-
-    def next(self) -> Job | None:
-        """The best job that may start now, or None."""
-        ready = sorted(
-            (j for j in self.left - self.running if not self.requires[j] & self.left), key=self._rank.__getitem__
-        )
-        for job_id in ready:
-            job = self.jobs[job_id]
-            if not isinstance(job, PassJob) or self._fits_budget(job):
-                break
-        else:  # only passes over the budget are left: one at a time, once nothing else can make room
-            if self.running or not ready:
-                return None
-            job = self.jobs[ready[0]]
-        self.running.add(job.id)
-        return job
-
-    def _fits_budget(self, job: PassJob) -> bool:
-        budget, root = self._options.cache_budget, self._options.tokens
-        if budget is None:
-            return True
-        evict(root, self.needed_stores(), max(budget - job.bytes, 0))
-        return sum(p.bytes for p in parts(root)) + job.bytes <= budget
-
-    def needed_stores(self) -> frozenset[str]:
-        """Stores that a job still to be done reads."""
-        needed: set[str] = set()
-        for job_id in self.left:
-            job = self.jobs[job_id]
-            needed.update(job.stores.values() if isinstance(job, CellJob) else {job.store})
-        return frozenset(needed)
-
-    def done(self, job: Job, outcome: Outcome) -> list[tuple[Job, Outcome]]:
-        """Mark a job done; where it failed, its dependents fail with it. Returns everything that ended."""
-        self.left.discard(job.id)
-        self.running.discard(job.id)
-        ended = [(job, outcome)]
-        if outcome.status != "ok":
-            cause = Outcome(
-                outcome.status, f"{_kind(job)} failed: {outcome.message}", traceback=outcome.traceback,
-                error_type=outcome.error_type, stage=_kind(job),
-            )  # fmt: skip
-            for other in [j for j in sorted(self.left) if job.id in self.requires[j] and j not in self.running]:
-                ended += self.done(self.jobs[other], cause)
-        return ended
-
-
-def _kind(job: Job) -> str:
-    return {PassJob: "pass", FitJob: "fit", CellJob: "cell"}[type(job)]
-
-
 def execute(job: Job, bench: Workbench) -> Outcome:
     """Run one job; whatever goes wrong becomes an outcome with its traceback. Only a full disk stops everything."""
-    import torch
-
     from vitbench.engine import jobs
+    from vitbench.engine.live import run_stream_job
 
     runners: dict[type, Callable[[Any, Workbench], Outcome]] = {
-        PassJob: jobs.run_pass_job, FitJob: jobs.run_fit_job, CellJob: jobs.run_cell_job}  # fmt: skip
+        PassJob: jobs.run_pass_job, FitJob: jobs.run_fit_job, CellJob: jobs.run_cell_job, StreamJob: run_stream_job,
+    }  # fmt: skip
     try:
         return runners[type(job)](job, bench)
     except (StorageError, RecordError) as error:
         return Outcome("storage", str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return _outcome("oom", error, job)
-    except NotApplicableError as error:
-        return _outcome("not_applicable", error, job)
-    except UnavailableError as error:
-        return _outcome("unavailable", error, job)
     except Exception as error:  # noqa: BLE001 - the contract: any failure of a cell is recorded, and the rest goes on
-        return _outcome("failed", error, job)
-
-
-def _outcome(status: str, error: BaseException, job: Job) -> Outcome:
-    return Outcome(
-        status, str(error) or type(error).__name__, traceback=traceback.format_exc(), error_type=type(error).__name__,
-        stage=_kind(job),
-    )  # fmt: skip
+        return failure(error, kind(job))
 
 
 def _close(
-    schedule: _Schedule, job: Job, outcome: Outcome, options: RunOptions, listener: Listener, summary: Summary
+    schedule: Schedule, job: Job, outcome: Outcome, options: RunOptions, listener: Listener, summary: Summary
 ) -> None:
     """Book a finished job: records for cells that did not come to a number, progress, counts."""
     if outcome.status == "storage":
@@ -209,13 +128,14 @@ def failure_record(cell: CellJob, outcome: Outcome) -> Record:
 
 
 def _run_inline(
-    schedule: _Schedule, options: RunOptions, listener: Listener, summary: Summary, modules: Mapping[str, Any] | None
+    schedule: Schedule, options: RunOptions, listener: Listener, summary: Summary, modules: Mapping[str, Any] | None
 ) -> None:
     from vitbench.engine.jobs import Workbench
 
     with contextlib.closing(Workbench(options, modules)) as bench:
         while schedule.left and (job := schedule.next()) is not None:
-            listener.started(job)
+            for some in told(job):
+                listener.started(some)
             _close(schedule, job, execute(job, bench), options, listener, summary)
 
 
@@ -260,7 +180,7 @@ def work(connection: Connection, options: RunOptions) -> None:
             connection.send(execute(job, bench))
 
 
-def _run_workers(schedule: _Schedule, options: RunOptions, listener: Listener, summary: Summary, count: int) -> None:
+def _run_workers(schedule: Schedule, options: RunOptions, listener: Listener, summary: Summary, count: int) -> None:
     threads = max(len(os.sched_getaffinity(0)) // count, 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     workers = [_Worker(options) for _ in range(min(count, len(schedule.left)))]
@@ -268,12 +188,13 @@ def _run_workers(schedule: _Schedule, options: RunOptions, listener: Listener, s
         while schedule.left:
             for i, worker in enumerate(workers):
                 if worker.job is None and (job := schedule.next()) is not None:
-                    listener.started(job)
+                    for some in told(job):
+                        listener.started(some)
                     worker.give(job)
                 elif worker.job is not None and _overdue(worker, options):
-                    outcome = Outcome("timeout", f"took longer than {options.timeout_s:.0f} s")
-                    workers[i] = _replace(worker, options)
                     assert worker.job is not None
+                    outcome = Outcome("timeout", f"took longer than {allowed_s(worker.job, options):.0f} s")
+                    workers[i] = _replace(worker, options)
                     _close(schedule, worker.job, outcome, options, listener, summary)
             busy = {w.connection: i for i, w in enumerate(workers) if w.job is not None}
             for connection in wait(list(busy), timeout=1.0):
@@ -296,7 +217,8 @@ def _run_workers(schedule: _Schedule, options: RunOptions, listener: Listener, s
 
 
 def _overdue(worker: _Worker, options: RunOptions) -> bool:
-    return options.timeout_s is not None and time.monotonic() - worker.since > options.timeout_s
+    limit = None if worker.job is None else allowed_s(worker.job, options)
+    return limit is not None and time.monotonic() - worker.since > limit
 
 
 def _replace(worker: _Worker, options: RunOptions) -> _Worker:

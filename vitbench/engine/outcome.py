@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import traceback as tracebacks
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vitbench.errors import NotApplicableError, UnavailableError
 
 
 @dataclass(frozen=True)
@@ -16,3 +20,19 @@ class Outcome:
     traceback: str = ""
     error_type: str = ""
     stage: str = ""
+    parts: Mapping[str, Outcome] = field(default_factory=dict)  # of a stream, by cell
+
+
+def failure(error: BaseException, stage: str) -> Outcome:
+    """What an error means for the job that raised it, with the traceback. Call it where the error is handled."""
+    import torch
+
+    status = "failed"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        status = "oom"
+    elif isinstance(error, NotApplicableError):
+        status = "not_applicable"
+    elif isinstance(error, UnavailableError):
+        status = "unavailable"
+    name = type(error).__name__
+    return Outcome(status, str(error) or name, traceback=tracebacks.format_exc(), error_type=name, stage=stage)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,15 +17,17 @@ from vitbench.catalogue.tasks.settings import several
 from vitbench.catalogue.tasks.streaming import StreamDepthSettings
 from vitbench.data.augment import DepthAugment
 from vitbench.errors import UsageError
-from vitbench.heads.bank import HeadBank, Schedule
+from vitbench.heads.bank import HeadBank, Recipe, Schedule
 from vitbench.heads.holdout import holdout_keys
 from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.depth import eigen_crop, garg_crop, image_metrics
 from vitbench.records.rows import Rows
-from vitbench.tasks.base import Task, TaskContext
-from vitbench.tasks.live import LiveImages, Sample, centred, train_bank
+from vitbench.tasks.base import TaskContext
+from vitbench.tasks.live import Inputs, Kept, LiveImages, StreamTask
 from vitbench.tasks.slide_segmentation import ChosenHead, recipes
+from vitbench.tasks.training import BankTrainer, Sample, Step, centred, training_inputs
 from vitbench.tasks.units import UnitRows
+from vitbench.tokens.types import Tokens
 
 _LEAST = 0.1  # added to every bin's logit after the ReLU
 _EPSILON = 1e-3  # metres, inside the logarithm of the loss
@@ -53,14 +56,21 @@ def sig_loss(predicted: Tensor, depth: Tensor, valid: Tensor, mean_only: bool) -
     return torch.sqrt((mean_term if mean_only else error.var() + mean_term) + 1e-12)
 
 
-class BinnedDepth(Task[StreamDepthSettings]):
+@dataclass(frozen=True)
+class Scene:
+    """One image whose depth is predicted."""
+
+    key: str
+    depth: npt.NDArray[np.float32]
+
+
+class BinnedDepth(StreamTask[StreamDepthSettings, HeadBank, ChosenHead]):
     """A linear layer to bins on augmented crops; metrics per image at label resolution."""
 
     card: ClassVar[TaskCard] = DEPTH
 
-    def fit(self, train: LiveImages, context: TaskContext) -> ChosenHead:  # type: ignore[override]  # see `Protocol.streams`
-        s, tried = self.settings, recipes(self.settings.learning_rate, self.settings.weight_decay)
-        held = holdout_keys(train.keys, s.holdout) if len(tried) > 1 else frozenset()
+    def training(self, train: LiveImages, context: TaskContext, start: int) -> Iterator[Inputs[Step]]:
+        s, held = self.settings, self._held(train)
         augment = DepthAugment(s.crop_h, s.crop_w, s.border)
 
         def make(key: str, rng: np.random.Generator) -> Sample:
@@ -68,23 +78,49 @@ class BinnedDepth(Task[StreamDepthSettings]):
             crop, depth = augment(sample["image"], np.asarray(sample["depth"], np.float32), rng)
             return centred(crop, (crop.shape[0], crop.shape[1]), train.patch_px), depth
 
-        def build(x: Tensor) -> HeadBank:
-            beta1 = several(s.beta1, float)
-            if len(beta1) > 2:
-                raise UsageError(f"beta1={s.beta1}", "one value, or HIGH/LOW")
-            cycle = (beta1[0], beta1[1]) if len(beta1) == 2 else None
+        keys = [key for key in train.keys if key not in held]
+        return training_inputs(keys, s, context.seed, start, make, s.bins)
+
+    def trainer(self, context: TaskContext, kept: Kept) -> BankTrainer[HeadBank]:
+        s, tried, beta1 = self.settings, self._tried(), several(self.settings.beta1, float)
+        if len(beta1) > 2:
+            raise UsageError(f"beta1={s.beta1}", "one value, or HIGH/LOW")
+        cycle = (beta1[0], beta1[1]) if len(beta1) == 2 else None
+
+        def build(x: Tensor, outputs: int) -> HeadBank:
             return HeadBank(
-                x.shape[-1], s.bins, tried, Schedule(s.schedule, s.iterations, s.warmup, s.final_rate, cycle), norm=s.norm,
+                x.shape[-1], outputs, tried, Schedule(s.schedule, s.iterations, s.warmup, s.final_rate, cycle), norm=s.norm,
                 seed=context.seed, device=x.device, betas=(beta1[0], s.beta2), clip=s.clip,
             )  # fmt: skip
 
-        keys = [key for key in train.keys if key not in held]
-        heads = train_bank(train, keys, s, context.seed, make, build, self._loss).heads()
-        if len(heads) == 1:
-            return ChosenHead(heads[0], tried[0], {})
-        scores = [self._held_out(head, train, sorted(held)) for head in heads]
-        best = int(np.argmax(scores))
-        return ChosenHead(heads[best], tried[best], dict(zip(tried, scores, strict=True)))
+        return BankTrainer(kept, lambda tokens: tokens[s.field], build, self._loss)
+
+    def _tried(self) -> list[Recipe]:
+        return recipes(self.settings.learning_rate, self.settings.weight_decay)
+
+    def _held(self, train: LiveImages) -> frozenset[str]:
+        """Images that choose among heads."""
+        return holdout_keys(train.keys, self.settings.holdout) if len(self._tried()) > 1 else frozenset()
+
+    def choosing(self, train: LiveImages, context: TaskContext) -> Iterator[Inputs[Scene]]:
+        return (self._scene(train, key) for key in sorted(self._held(train)))
+
+    def chooser(self, trained: HeadBank, context: TaskContext) -> _Chooser:
+        return _Chooser(self, trained.heads(), self._tried())
+
+    def testing(self, test: LiveImages, context: TaskContext) -> Iterator[Inputs[Scene]]:
+        return (self._scene(test, key) for key in test.keys)
+
+    def scorer(self, head: ChosenHead, context: TaskContext) -> _Scorer:
+        return _Scorer(self, head.head)
+
+    def _scene(self, live: LiveImages, key: str) -> Inputs[Scene]:
+        sample = live.sample(key)
+        image = sample["image"]
+        views = [image, np.ascontiguousarray(image[:, ::-1])] if self.settings.flip else [image]
+        placed = [centred(v, (image.shape[0], image.shape[1]), live.patch_px) for v in views]
+        names = [f"{key}#{i}" for i in range(len(views))]
+        return Inputs([(placed, names)], Scene(key, np.asarray(sample["depth"], np.float32)))
 
     def _bins(self, like: Tensor) -> Tensor:
         s = self.settings
@@ -101,39 +137,60 @@ class BinnedDepth(Task[StreamDepthSettings]):
         ]
         return torch.stack(losses).mean()
 
-    def _predicted(self, head: LinearHead, live: LiveImages, key: str, image: Any, hw: tuple[int, int]) -> Any:
-        """Depth in metres of the label's pixels, averaged over the image and its mirror image, within the bins."""
+    def predicted(self, head: LinearHead, x: Tensor, hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """Depth in metres (h w of the label) from tokens b h w c of an image and, if asked for, its mirror image: their mean."""
         s = self.settings
-        views = [image, np.ascontiguousarray(image[:, ::-1])] if s.flip else [image]
-        size = image.shape[0], image.shape[1]
-        tokens = live.tokens(
-            [centred(v, size, live.patch_px) for v in views], [f"{key}#{i}" for i in range(len(views))]
-        )
-        logits = head(tokens[s.field]).permute(0, 3, 1, 2)
+        logits = head(x).permute(0, 3, 1, 2)
         depths = resized_depths(bin_depths(logits, self._bins(logits), s.upsample), hw)
         if s.flip:
             depths = torch.stack([depths[0], depths[1].flip(-1)])
-        return depths.mean(0).clamp(s.min_depth_m, s.max_depth_m).cpu().numpy()
+        return np.asarray(depths.mean(0).clamp(s.min_depth_m, s.max_depth_m).cpu().numpy())
 
-    def _scored(self, head: LinearHead, live: LiveImages, key: str) -> dict[str, float]:
-        s, sample = self.settings, live.sample(key)
-        depth = np.asarray(sample["depth"], np.float32)
+    def scored(self, head: LinearHead, x: Tensor, scene: Scene) -> dict[str, float]:
+        """Metrics of one image, over the valid pixels of the crop."""
+        s, depth = self.settings, scene.depth
         hw = depth.shape[0], depth.shape[1]
         valid: npt.NDArray[np.bool_] = (depth > s.min_depth_m) & (depth < s.max_depth_m)
         if s.crop != "none":
             valid &= (eigen_crop if s.crop == "eigen" else garg_crop)(*hw)
-        return image_metrics(self._predicted(head, live, key, sample["image"], hw), depth, valid)
-
-    def _held_out(self, head: LinearHead, train: LiveImages, keys: list[str]) -> float:
-        found = [self._scored(head, train, key) for key in keys]
-        return sum(f["d1"] for f in found) / max(sum(f["n"] for f in found), 1)
-
-    def measure(self, head: ChosenHead, test: LiveImages, context: TaskContext) -> Rows:  # type: ignore[override]
-        units = UnitRows()
-        for key in test.keys:
-            units.add(key, self._scored(head.head, test, key))
-        return units.rows()
+        return image_metrics(self.predicted(head, x, hw), depth, valid)
 
     def flags(self, head: ChosenHead, rows: Rows) -> Mapping[str, Any]:
         chosen = {"learning_rate": head.recipe.learning_rate, "weight_decay": head.recipe.weight_decay}
         return {**(chosen if head.miou else {}), "images_without_depth": int((rows.stats["n"] == 0).sum())}
+
+
+class _Chooser:
+    """The head with the best d1 over the images that choose; where there is one head, that one."""
+
+    def __init__(self, task: BinnedDepth, heads: Sequence[LinearHead], tried: Sequence[Recipe]) -> None:
+        self._task, self._heads, self._tried = task, heads, tried
+        self._d1, self._n = [0.0] * len(heads), [0.0] * len(heads)
+
+    def see(self, tokens: Sequence[Tokens], inputs: Inputs[Scene]) -> None:
+        x = tokens[0][self._task.settings.field]
+        for j, head in enumerate(self._heads):
+            found = self._task.scored(head, x, inputs.about)
+            self._d1[j] += found["d1"]
+            self._n[j] += found["n"]
+
+    def result(self) -> ChosenHead:
+        if len(self._heads) == 1:
+            return ChosenHead(self._heads[0], self._tried[0], {})
+        scores = [d1 / max(n, 1) for d1, n in zip(self._d1, self._n, strict=True)]
+        best = int(np.argmax(scores))
+        return ChosenHead(self._heads[best], self._tried[best], dict(zip(self._tried, scores, strict=True)))
+
+
+class _Scorer:
+    """Rows of one head."""
+
+    def __init__(self, task: BinnedDepth, head: LinearHead) -> None:
+        self._task, self._head, self._units = task, head, UnitRows()
+
+    def see(self, tokens: Sequence[Tokens], inputs: Inputs[Scene]) -> None:
+        x = tokens[0][self._task.settings.field]
+        self._units.add(inputs.about.key, self._task.scored(self._head, x, inputs.about))
+
+    def result(self) -> Rows:
+        return self._units.rows()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,8 +23,9 @@ from vitbench.heads.ridge import LinearHead
 from vitbench.heads.sgd_bank import Part, SgdBank
 from vitbench.metrics.classification import hits
 from vitbench.records.rows import Rows
-from vitbench.tasks.base import Task, TaskContext
-from vitbench.tasks.live import LiveImages, Sample, centred, train_bank
+from vitbench.tasks.base import TaskContext
+from vitbench.tasks.live import Inputs, Kept, LiveImages, StreamTask
+from vitbench.tasks.training import BankTrainer, Sample, Step, centred, training_inputs
 from vitbench.tasks.units import UnitRows
 from vitbench.tokens.types import Tokens
 from vitbench.tokens.views import place
@@ -66,76 +67,123 @@ def parts(field: str, width: int, blocks: Sequence[int], average: Sequence[int])
     return [Part(f"cls x {n}{named[a]}", (count - n) * step, (count + a) * step) for n in blocks for a in average]
 
 
-class Dinov2Linear(Task[Dinov2LinearSettings]):
+@dataclass(frozen=True)
+class Seen:
+    """Images that are classified, and their labels."""
+
+    keys: Sequence[str]
+    labels: Sequence[int]
+
+
+class Dinov2Linear(StreamTask[Dinov2LinearSettings, SgdBank, ImageHeads]):
     """Rates x numbers of blocks x averaged tokens, trained on the same crops; the best head is tested on centre crops."""
 
     card: ClassVar[TaskCard] = LINEAR_CLASSIFICATION
 
-    def fit(self, train: LiveImages, context: TaskContext) -> ImageHeads:  # type: ignore[override]  # see `Protocol.streams`
-        s = self.settings
+    def training(self, train: LiveImages, context: TaskContext, start: int) -> Iterator[Inputs[Step]]:
+        s, held = self.settings, self._held(train)
         n_classes = live_label_count(train, context)
-        rates = [rate * s.batch / 256 for rate in several(s.learning_rate, float)]
-        blocks, average = several(s.blocks, int), several(s.average, int)
         size = max(s.image_px // train.patch_px, 1) * train.patch_px
-        choosing = s.choose_on == "holdout" and len(rates) * len(blocks) * len(average) > 1
-        held = holdout_keys(train.keys, s.holdout) if choosing else frozenset()
 
         def make(key: str, rng: np.random.Generator) -> Sample:
             sample = train.sample(key)
             crop = random_resized_crop(np.asarray(sample["image"]), size, rng)
             return centred(crop, (size, size), train.patch_px), np.array(_label(sample, key, n_classes))
 
-        def build(x: Tensor) -> SgdBank:
-            read = parts(s.field, x.shape[1], blocks, average)
-            decay = float(s.weight_decay)
+        keys = [key for key in train.keys if key not in held]
+        return training_inputs(keys, s, context.seed, start, make, n_classes)
+
+    def trainer(self, context: TaskContext, kept: Kept) -> BankTrainer[SgdBank]:
+        s = self.settings
+        rates = [rate * s.batch / 256 for rate in several(s.learning_rate, float)]
+        blocks, average = several(s.blocks, int), several(s.average, int)
+
+        def build(x: Tensor, outputs: int) -> SgdBank:
             return SgdBank(
-                read, n_classes, rates, s.iterations, seed=context.seed, device=x.device, momentum=s.momentum,
-                weight_decay=decay,
+                parts(s.field, x.shape[1], blocks, average), outputs, rates, s.iterations, seed=context.seed, device=x.device,
+                momentum=s.momentum, weight_decay=float(s.weight_decay),
             )  # fmt: skip
 
-        keys = [key for key in train.keys if key not in held]
-        bank = train_bank(
-            train, keys, s, context.seed, make, build, lambda z, y, _: _loss(z, y),
-            lambda tokens: image_vector(tokens, s.field),
-        )  # fmt: skip
-        head = ImageHeads(bank.heads(), -1 if s.choose_on == "test" else 0)
-        if held:
-            right = torch.zeros(len(head.heads), dtype=torch.int64)
-            for batch, x in self._vectors(train, sorted(held)):
-                labels = torch.tensor([_label(train.sample(key), key, n_classes) for key in batch])
-                right += self._right(head, x, labels)
-            head.chosen = int(right.argmax())
-        return head
+        return BankTrainer(kept, self._vectors, build, lambda z, y, _: _loss(z, y))
 
-    def _vectors(self, live: LiveImages, keys: Sequence[str]) -> Iterator[tuple[Sequence[str], Tensor]]:
-        """Features (b c) of unaugmented images, a few at a time."""
+    def _vectors(self, tokens: Tokens) -> Tensor:
+        return image_vector(tokens, self.settings.field)
+
+    def _held(self, train: LiveImages) -> frozenset[str]:
+        """Train images that choose among the heads."""
+        s = self.settings
+        heads = len(several(s.learning_rate, float)) * len(several(s.blocks, int)) * len(several(s.average, int))
+        return holdout_keys(train.keys, s.holdout) if s.choose_on == "holdout" and heads > 1 else frozenset()
+
+    def choosing(self, train: LiveImages, context: TaskContext) -> Iterator[Inputs[Seen]]:
+        n_classes = live_label_count(train, context)
+        return self._images(train, sorted(self._held(train)), lambda sample, key: _label(sample, key, n_classes))
+
+    def chooser(self, trained: SgdBank, context: TaskContext) -> _Chooser:
+        return _Chooser(ImageHeads(trained.heads(), -1 if self.settings.choose_on == "test" else 0), self._vectors)
+
+    def testing(self, test: LiveImages, context: TaskContext) -> Iterator[Inputs[Seen]]:
+        return self._images(test, test.keys, lambda sample, _: int(sample["label"]))
+
+    def scorer(self, head: ImageHeads, context: TaskContext) -> _Scorer:
+        return _Scorer(head, self._vectors)
+
+    def _images(
+        self, live: LiveImages, keys: Sequence[str], label: Callable[[Mapping[str, Any], str], int]
+    ) -> Iterator[Inputs[Seen]]:
+        """Unaugmented images, a few at a time."""
         view = View.parse(self.settings.view, self.settings.image_px)
         for i in range(0, len(keys), _IMAGES):
-            batch = keys[i : i + _IMAGES]
-            placed = [place(np.asarray(live.sample(key)["image"]), view, live.patch_px)[0] for key in batch]
-            yield batch, image_vector(live.tokens(placed, batch), self.settings.field)
-
-    @staticmethod
-    def _right(head: ImageHeads, x: Tensor, labels: Tensor) -> Tensor:
-        """How many images each head has right."""
-        found = [int((head.logits(i, x).argmax(1).cpu() == labels).sum()) for i in range(len(head.heads))]
-        return torch.tensor(found)
-
-    def measure(self, head: ImageHeads, test: LiveImages, context: TaskContext) -> Rows:  # type: ignore[override]
-        units = UnitRows()
-        labels = [int(test.sample(key)["label"]) for key in test.keys]
-        x = torch.cat([part for _, part in self._vectors(test, test.keys)])
-        if head.chosen < 0:
-            head.chosen = int(self._right(head, x, torch.tensor(labels)).argmax())
-        scores = head.logits(head.chosen, x).double().cpu().numpy()
-        for key, row, label in zip(test.keys, scores, labels, strict=True):
-            units.add(key, hits(row, label))
-        return units.rows()
+            some = keys[i : i + _IMAGES]
+            samples = [live.sample(key) for key in some]
+            placed = [place(np.asarray(sample["image"]), view, live.patch_px)[0] for sample in samples]
+            labels = [label(sample, key) for sample, key in zip(samples, some, strict=True)]
+            yield Inputs([(placed, some)], Seen(some, labels))
 
     def flags(self, head: ImageHeads, rows: Rows) -> Mapping[str, Any]:
         part, rate, _ = head.heads[head.chosen]
         oracle = {"selection": "oracle"} if self.settings.choose_on == "test" and len(head.heads) > 1 else {}
         return {"learning_rate": rate * 256 / self.settings.batch, "features": part.name, **oracle}
+
+
+class _Chooser:
+    """The head with most held-out images right, the first of equals; without such images it is left as it is."""
+
+    def __init__(self, head: ImageHeads, vectors: Callable[[Tokens], Tensor]) -> None:
+        self._head, self._vectors = head, vectors
+        self._right = torch.zeros(len(head.heads), dtype=torch.int64)
+
+    def see(self, tokens: Sequence[Tokens], inputs: Inputs[Seen]) -> None:
+        x, labels = self._vectors(tokens[0]), torch.tensor(inputs.about.labels)
+        for i in range(len(self._right)):
+            self._right[i] += (self._head.logits(i, x).argmax(1).cpu() == labels).sum()
+
+    def result(self) -> ImageHeads:
+        if self._head.chosen >= 0:
+            self._head.chosen = int(self._right.argmax())
+        return self._head
+
+
+class _Scorer:
+    """Rows of the chosen head; where the test split chooses, of every head until it has."""
+
+    def __init__(self, head: ImageHeads, vectors: Callable[[Tokens], Tensor]) -> None:
+        self._head, self._vectors = head, vectors
+        self._units = {i: UnitRows() for i in (range(len(head.heads)) if head.chosen < 0 else [head.chosen])}
+        self._right = dict.fromkeys(self._units, 0.0)
+
+    def see(self, tokens: Sequence[Tokens], inputs: Inputs[Seen]) -> None:
+        x = self._vectors(tokens[0])
+        for i, units in self._units.items():
+            scores = self._head.logits(i, x).double().cpu().numpy()
+            for key, row, label in zip(inputs.about.keys, scores, inputs.about.labels, strict=True):
+                found = hits(row, label)
+                self._right[i] += found["correct"]
+                units.add(key, found)
+
+    def result(self) -> Rows:
+        self._head.chosen = max(self._right, key=self._right.__getitem__)
+        return self._units[self._head.chosen].rows()
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,36 +1,34 @@
-"""Training on a live stream: augmented images through the frozen backbone in every step, many heads on the same tokens.
+"""The contract of streaming tasks: inputs that all cells of a stream share, and readers that are each cell's own.
 
-Everything random comes from (seed, iteration, place in the batch), so an interrupted fit goes on exactly where it was.
+What goes through the backbone depends on images, settings and seed alone; cells that differ in how tokens are mapped therefore
+share decoding, augmentation and forwards (Oquab et al. 2023, arXiv 2304.07193, train their classifiers so).
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from vitbench.catalogue.tasks.streaming import StreamSettings
-from vitbench.errors import DataError, UsageError
+from vitbench.records.rows import Rows
+from vitbench.tasks.base import Task, TaskContext
 from vitbench.tokens.geometry import Placement
 from vitbench.tokens.types import Tokens
 from vitbench.tokens.views import Pixels
 
+A = TypeVar("A")
+S = TypeVar("S")
+R = TypeVar("R", covariant=True)
+H = TypeVar("H")
 T = TypeVar("T")
-B = TypeVar("B", bound="Bank")
 Placed = tuple[Pixels, Placement]
-KEEP_EVERY = 500  # iterations between two checkpoints
-_AHEAD = 2  # batches prepared while the model runs
 
 
 class LiveImages(Protocol):
-    """A split seen through the frozen backbone, edited and mapped by the repair, on whatever pixels a task makes."""
+    """A split as a streaming task makes inputs of it."""
 
     split: str
     patch_px: int
@@ -48,101 +46,95 @@ class LiveImages(Protocol):
         """The decoded image (`image`, uint8 h w 3) and its targets. May be called from several threads."""
         ...
 
-    def tokens(self, placed: Sequence[Placed], keys: Sequence[str]) -> Tokens:
-        """Tokens of network inputs of one padded size: the task's fields, float32."""
-        ...
+
+class Kept(Protocol):
+    """Where one cell keeps what its training has come to."""
 
     def resumed(self) -> Mapping[str, Tensor]:
-        """What an interrupted fit of the same cell kept last; empty where none did."""
+        """What an interrupted training of the same cell kept last; empty where none did."""
         ...
 
     def keep(self, state: Mapping[str, Tensor]) -> None:
-        """Keep what a long fit has come to."""
+        """Keep what a long training has come to."""
         ...
 
 
-def centred(image: Pixels, size_hw: tuple[int, int], patch_px: int) -> Placed:
-    """An image as it stands at the top left of a view of `size_hw`, the view padded on all sides to a multiple of the patch.
+class LiveTokens(LiveImages, Kept, Protocol):
+    """A split with the tokens of one cell, for running a task by itself."""
 
-    Padding is zero after normalisation; where it is odd the extra pixel is at the bottom and right.
+    def tokens(self, placed: Sequence[Placed], keys: Sequence[str]) -> Tokens:
+        """Tokens of network inputs of one padded size: the task's fields, float32, mapped by the repair."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs(Generic[A]):
+    """What readers see at once: network inputs with their keys in batches of one padded size, and what belongs to them."""
+
+    batches: Sequence[tuple[Sequence[Placed], Sequence[str]]]
+    about: A
+
+
+class Reader(Protocol[R]):
+    """What one cell makes of a stream of tokens."""
+
+    def see(self, tokens: Sequence[Tokens], inputs: Inputs[Any]) -> None:
+        """Tokens of every batch of some inputs, mapped by the cell's repair."""
+        ...
+
+    def result(self) -> R:
+        """What came of it, once the stream has ended."""
+        ...
+
+
+class Trainer(Reader[R], Protocol[R]):
+    """A reader that trains. `start`: the first iteration that it has not seen before an interruption."""
+
+    start: int
+
+
+class StreamTask(Task[S], Generic[S, T, H]):
+    """A task that makes its network inputs itself: three streams of inputs, and a reader of one cell for each.
+
+    T: what training gives (heads), H: what is tested. A reader must not depend on what other readers see.
     """
-    padded = tuple(-(-n // patch_px) * patch_px for n in size_hw)
-    at = (padded[0] - size_hw[0]) // 2, (padded[1] - size_hw[1]) // 2
-    hw = image.shape[0], image.shape[1]
-    offset = -float(at[0]), -float(at[1])
-    return image, Placement(hw, (padded[0], padded[1]), hw, (1.0, 1.0), offset, content_at=at)
+
+    @abstractmethod
+    def training(self, train: LiveImages, context: TaskContext, start: int) -> Iterator[Inputs[Any]]:
+        """Augmented inputs from iteration `start` on."""
+
+    @abstractmethod
+    def trainer(self, context: TaskContext, kept: Kept) -> Trainer[T]:
+        """Reads `training`."""
+
+    def choosing(self, train: LiveImages, context: TaskContext) -> Iterator[Inputs[Any]]:
+        """Inputs on which one of the trained heads is chosen; default: none."""
+        return iter(())
+
+    @abstractmethod
+    def chooser(self, trained: T, context: TaskContext) -> Reader[H]:
+        """Reads `choosing`."""
+
+    @abstractmethod
+    def testing(self, test: LiveImages, context: TaskContext) -> Iterator[Inputs[Any]]:
+        """Inputs of the images that are scored."""
+
+    @abstractmethod
+    def scorer(self, head: H, context: TaskContext) -> Reader[Rows]:
+        """Reads `testing`."""
+
+    def fit(self, train: LiveTokens, context: TaskContext) -> H:  # type: ignore[override]  # see `Protocol.streams`
+        """The head of one cell by itself."""
+        trainer = self.trainer(context, train)
+        trained = _read(train, self.training(train, context, trainer.start), trainer)
+        return _read(train, self.choosing(train, context), self.chooser(trained, context))
+
+    def measure(self, head: H, test: LiveTokens, context: TaskContext) -> Rows:  # type: ignore[override]
+        """The rows of one cell by itself."""
+        return _read(test, self.testing(test, context), self.scorer(head, context))
 
 
-def training_batches(
-    keys: Sequence[str], settings: StreamSettings, seed: int, start: int, make: Callable[[str, np.random.Generator], T]
-) -> Iterator[tuple[int, list[T]]]:
-    """(iteration, its samples) from `start` on; `make` decodes and augments one image, in threads, ahead of the model."""
-    if not keys:
-        raise DataError("the train split is empty", "check the data set and --limit")
-    orders: dict[int, npt.NDArray[np.int64]] = {}
-
-    def key_at(place: int) -> str:
-        epoch = place // len(keys)
-        if epoch not in orders:
-            orders[epoch] = np.random.default_rng([seed, 0, epoch]).permutation(len(keys))
-            orders.pop(epoch - 2, None)
-        return keys[int(orders[epoch][place % len(keys)])]
-
-    workers = max(min(len(os.sched_getaffinity(0)), 16), 1)
-    with ThreadPoolExecutor(workers) as pool:
-
-        def submit(iteration: int) -> list[Future[T]]:
-            places = range(iteration * settings.batch, (iteration + 1) * settings.batch)
-            return [pool.submit(make, key_at(p), np.random.default_rng([seed, 1, p])) for p in places]
-
-        ahead = deque(submit(i) for i in range(start, min(start + _AHEAD, settings.iterations)))
-        for iteration in range(start, settings.iterations):
-            samples = [future.result() for future in ahead.popleft()]
-            if iteration + _AHEAD < settings.iterations:
-                ahead.append(submit(iteration + _AHEAD))
-            yield iteration, samples
-
-
-class Bank(Protocol):
-    """Heads that are trained together and can be kept and restored."""
-
-    def step(self, x: Tensor, iteration: int, loss: Callable[[Tensor], Tensor]) -> object: ...
-
-    def state(self) -> dict[str, Tensor]: ...
-
-    def restore(self, state: Mapping[str, Tensor]) -> None: ...
-
-
-Sample = tuple[Placed, npt.NDArray[Any]]  # a network input, and its target as it is compared with the logits
-Loss = Callable[[Tensor, Tensor, int], Tensor]  # logits b k h w, targets b H W, iteration
-
-
-def train_bank(
-    live: LiveImages, keys: Sequence[str], settings: StreamSettings, seed: int, make: Callable[[str, np.random.Generator], Sample],
-    build: Callable[[Tensor], B], loss: Loss, read: Callable[[Tokens], Tensor] | None = None,
-) -> B:  # fmt: skip
-    """Train heads on the stream; `build` makes the bank from the first tokens. Kept on the way, and resumed.
-
-    read: what the heads are given; default: the field of the settings.
-    """
-    if settings.iterations < 1 or settings.batch < 1:
-        raise UsageError(f"iterations={settings.iterations}, batch={settings.batch}", "both at least 1")
-    kept = live.resumed()
-    start = int(kept["iteration"]) if kept else 0
-    bank: B | None = None
-    # Where nothing is left to train, one batch is still seen, to know the channels.
-    for iteration, samples in training_batches(keys, settings, seed, min(start, settings.iterations - 1), make):
-        tokens = live.tokens([s[0] for s in samples], [f"{iteration}.{j}" for j in range(len(samples))])
-        x = tokens[settings.field] if read is None else read(tokens)
-        if bank is None:
-            bank = build(x)
-            if kept:
-                bank.restore(kept)
-        if iteration < start:
-            break
-        targets = torch.stack([torch.from_numpy(s[1]) for s in samples]).to(x.device)
-        bank.step(x, iteration, lambda logits, y=targets, i=iteration: loss(logits, y, i))  # type: ignore[misc]
-        if (iteration + 1) % KEEP_EVERY == 0:
-            live.keep({"iteration": torch.tensor(iteration + 1), **bank.state()})
-    assert bank is not None
-    return bank
+def _read(live: LiveTokens, stream: Iterable[Inputs[Any]], reader: Reader[H]) -> H:
+    for inputs in stream:
+        reader.see([live.tokens(placed, keys) for placed, keys in inputs.batches], inputs)
+    return reader.result()

@@ -6,7 +6,7 @@ over the crop although they cover its padding too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
@@ -28,13 +28,15 @@ from vitbench.heads.pixel_loss import pixel_loss
 from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.segmentation import class_counts, class_iou
 from vitbench.records.rows import Rows
-from vitbench.tasks.base import Task, TaskContext
-from vitbench.tasks.live import LiveImages, Sample, centred, train_bank
+from vitbench.tasks.base import TaskContext
+from vitbench.tasks.live import Inputs, Kept, LiveImages, StreamTask
 from vitbench.tasks.patch_labels import largest_label, object_classes
 from vitbench.tasks.segmentation_rows import image_confusion
+from vitbench.tasks.training import BankTrainer, Sample, Step, centred, training_inputs
 from vitbench.tasks.units import UnitRows
 from vitbench.tasks.upsample import LabelSampler
 from vitbench.tokens.geometry import Geometry, Placement
+from vitbench.tokens.types import Tokens
 
 _NO_TOKENS = dict.fromkeys(("n_tokens", "correct_tokens", "n_flagged", "correct_flagged"), 0.0)
 _WINDOWS = 8  # windows in one forward
@@ -60,16 +62,32 @@ def starts(length: int, window: int, stride: int) -> list[int]:
     return [max(min(i * stride, length - window), 0) for i in range(count)]
 
 
-class SlideSegmentation(Task[StreamSegmentationSettings]):
+@dataclass(frozen=True)
+class Scaled:
+    """An image as it is tested at one scale: its size there and the corners of its windows; `mirrored` left to right."""
+
+    hw: tuple[int, int]
+    corners: tuple[tuple[int, int], ...]
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class Slides:
+    """One image that is tested: its label, and every scale in the order of its windows."""
+
+    key: str
+    label: npt.NDArray[np.integer]
+    scales: tuple[Scaled, ...]
+
+
+class SlideSegmentation(StreamTask[StreamSegmentationSettings, HeadBank, ChosenHead]):
     """Batch norm and a 1x1 convolution, trained on augmented crops and tested on sliding windows."""
 
     card: ClassVar[TaskCard] = LINEAR_SEGMENTATION
 
-    def fit(self, train: LiveImages, context: TaskContext) -> ChosenHead:  # type: ignore[override]  # see `Protocol.streams`
-        s, tried = self.settings, recipes(self.settings.learning_rate, self.settings.weight_decay)
+    def training(self, train: LiveImages, context: TaskContext, start: int) -> Iterator[Inputs[Step]]:
+        s, ignore = self.settings, context.dataset.ignore_index
         n_classes = live_classes(train, context)
-        held = holdout_keys(train.keys, s.holdout) if len(tried) > 1 else frozenset()
-        ignore = context.dataset.ignore_index
         augment = SegmentationAugment(
             s.short_px, s.long_px, s.crop_px, cat_max_ratio=s.cat_max_ratio, hue=s.hue, antialias=s.antialias,
             ignore_index=ignore,
@@ -82,76 +100,152 @@ class SlideSegmentation(Task[StreamSegmentationSettings]):
             target[: labels.shape[0], : labels.shape[1]] = labels
             return centred(crop, target.shape, train.patch_px), target
 
-        def build(x: Tensor) -> HeadBank:
+        held = self._held(train)
+        keys = [key for key in train.keys if key not in held]
+        return training_inputs(keys, s, context.seed, start, make, n_classes)
+
+    def trainer(self, context: TaskContext, kept: Kept) -> BankTrainer[HeadBank]:
+        s, tried, ignore = self.settings, self._tried(), context.dataset.ignore_index
+
+        def build(x: Tensor, outputs: int) -> HeadBank:
             schedule = Schedule(s.schedule, s.iterations, s.warmup)
             return HeadBank(
-                x.shape[-1],
-                n_classes,
-                tried,
-                schedule,
-                norm=True,
-                seed=context.seed,
-                device=x.device,
-                dropout=s.dropout,
+                x.shape[-1], outputs, tried, schedule, norm=True, seed=context.seed, device=x.device, dropout=s.dropout
             )
 
-        keys = [key for key in train.keys if key not in held]
-        bank = train_bank(train, keys, s, context.seed, make, build, lambda z, y, _: pixel_loss(z, y, ignore))
-        heads = bank.heads()
-        if len(heads) == 1:
-            return ChosenHead(heads[0], tried[0], {})
-        sums = [np.zeros((n_classes, n_classes), np.int64) for _ in heads]
-        for key in sorted(held):
-            sample = train.sample(key)
-            for j, predicted in enumerate(self._predicted(train, key, sample, heads)):
-                sums[j] += image_confusion(key, predicted, np.asarray(sample["segmentation"]), n_classes, context)
-        miou = {r: float(np.nanmean(class_iou(class_counts(m)))) for r, m in zip(tried, sums, strict=True)}
-        best = max(tried, key=lambda r: miou[r])
-        return ChosenHead(heads[tried.index(best)], best, miou)
+        return BankTrainer(kept, lambda tokens: tokens[s.field], build, lambda z, y, _: pixel_loss(z, y, ignore))
 
-    def measure(self, head: ChosenHead, test: LiveImages, context: TaskContext) -> Rows:  # type: ignore[override]
-        units = UnitRows()
-        for key in test.keys:
-            sample = test.sample(key)
-            [predicted] = self._predicted(test, key, sample, [head.head])
-            label = np.asarray(sample["segmentation"])
-            matrix = image_confusion(key, predicted, label, len(head.head.bias), context)
-            units.add(key, {**class_counts(matrix), **_NO_TOKENS})
-        return units.rows({"object_classes": object_classes(context), "ignore_index": context.dataset.ignore_index})
+    def _tried(self) -> list[Recipe]:
+        return recipes(self.settings.learning_rate, self.settings.weight_decay)
 
-    def _predicted(
-        self, live: LiveImages, key: str, sample: Mapping[str, Any], heads: Any
-    ) -> list[npt.NDArray[np.int64]]:
-        """Classes of the label's pixels, one map per head; a window goes through the backbone once for all of them."""
-        s, image = self.settings, sample["image"]
-        hw = fitted_hw((image.shape[0], image.shape[1]), s.short_px, s.long_px)
-        image = resized(image, hw, s.antialias)
-        corners = [(y, x) for y in starts(hw[0], s.crop_px, s.stride_px) for x in starts(hw[1], s.crop_px, s.stride_px)]
-        sums: list[Tensor] = []
-        counts = torch.zeros(hw)
-        for i in range(0, len(corners), _WINDOWS):
-            part = corners[i : i + _WINDOWS]
-            windows = [np.ascontiguousarray(image[y : y + s.crop_px, x : x + s.crop_px]) for y, x in part]
-            size = windows[0].shape[0], windows[0].shape[1]
-            tokens = live.tokens(
-                [centred(w, size, live.patch_px) for w in windows], [f"{key}#{i + j}" for j in range(len(part))]
-            )[s.field]
-            if not sums:
-                sums = [torch.zeros(len(h.bias), *hw, device=tokens.device) for h in heads]
-            for total, head in zip(sums, heads, strict=True):
-                logits = torch.nn.functional.interpolate(
-                    head(tokens).permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False
-                )
-                for (y, x), window in zip(part, logits, strict=True):
-                    total[:, y : y + size[0], x : x + size[1]] += window
-            for y, x in part:
-                counts[y : y + size[0], x : x + size[1]] += 1
-        label = np.asarray(sample["segmentation"])
-        return [stretched_classes(total / counts.to(total.device), (label.shape[0], label.shape[1])) for total in sums]
+    def _held(self, train: LiveImages) -> frozenset[str]:
+        """Images that choose among heads."""
+        return holdout_keys(train.keys, self.settings.holdout) if len(self._tried()) > 1 else frozenset()
+
+    def choosing(self, train: LiveImages, context: TaskContext) -> Iterator[Inputs[Slides]]:
+        return (self._slides(train, key) for key in sorted(self._held(train)))
+
+    def chooser(self, trained: HeadBank, context: TaskContext) -> _Chooser:
+        return _Chooser(trained.heads(), self._tried(), self.settings.field, context)
+
+    def testing(self, test: LiveImages, context: TaskContext) -> Iterator[Inputs[Slides]]:
+        return (self._slides(test, key) for key in test.keys)
+
+    def scorer(self, head: ChosenHead, context: TaskContext) -> _Scorer:
+        return _Scorer(head.head, self.settings.field, context)
+
+    def _slides(self, live: LiveImages, key: str) -> Inputs[Slides]:
+        """All windows of an image, a few to a batch."""
+        s, sample = self.settings, live.sample(key)
+        image = sample["image"]
+        batches, scales = [], list[Scaled]()
+        mirrors = (False, True) if s.flip else (False,)
+        for factor, mirrored in product(several(s.scales, float), mirrors):
+            long_px = None if s.long_px is None else int(s.long_px * factor)
+            hw = fitted_hw((image.shape[0], image.shape[1]), int(s.short_px * factor), long_px)
+            seen = resized(image, hw, s.antialias)
+            seen = seen[:, ::-1] if mirrored else seen
+            rows, cols = (starts(n, s.crop_px, s.stride_px) for n in hw)
+            corners = tuple((y, x) for y in rows for x in cols)
+            for i in range(0, len(corners), _WINDOWS):
+                windows = [
+                    np.ascontiguousarray(seen[y : y + s.crop_px, x : x + s.crop_px])
+                    for y, x in corners[i : i + _WINDOWS]
+                ]
+                size = windows[0].shape[0], windows[0].shape[1]
+                names = [f"{key}#{sum(len(v.corners) for v in scales) + i + j}" for j in range(len(windows))]
+                batches.append(([centred(w, size, live.patch_px) for w in windows], names))
+            scales.append(Scaled(hw, corners, mirrored))
+        return Inputs(batches, Slides(key, np.asarray(sample["segmentation"]), tuple(scales)))
 
     def flags(self, head: ChosenHead, rows: Rows) -> Mapping[str, Any]:
         chosen = {"learning_rate": head.recipe.learning_rate, "weight_decay": head.recipe.weight_decay}
         return chosen if head.miou else {}
+
+
+class _Chooser:
+    """The head with the best mIoU over the images that choose; where there is one head, that one."""
+
+    def __init__(self, heads: Sequence[LinearHead], tried: Sequence[Recipe], field: str, context: TaskContext) -> None:
+        self._heads, self._tried, self._field, self._context = heads, tried, field, context
+        self._classes = len(heads[0].bias)
+        self._sums = [np.zeros((self._classes, self._classes), np.int64) for _ in heads]
+
+    def see(self, tokens: Sequence[Tokens], inputs: Inputs[Slides]) -> None:
+        about = inputs.about
+        for j, head in enumerate(self._heads):
+            predicted = slid_classes(head, [t[self._field] for t in tokens], inputs)
+            self._sums[j] += image_confusion(about.key, predicted, about.label, self._classes, self._context)
+
+    def result(self) -> ChosenHead:
+        if len(self._heads) == 1:
+            return ChosenHead(self._heads[0], self._tried[0], {})
+        miou = {r: float(np.nanmean(class_iou(class_counts(m)))) for r, m in zip(self._tried, self._sums, strict=True)}
+        best = max(self._tried, key=lambda r: miou[r])
+        return ChosenHead(self._heads[list(self._tried).index(best)], best, miou)
+
+
+class _Scorer:
+    """Rows of one head."""
+
+    def __init__(self, head: LinearHead, field: str, context: TaskContext) -> None:
+        self._head, self._field, self._context = head, field, context
+        self._units = UnitRows()
+
+    def see(self, tokens: Sequence[Tokens], inputs: Inputs[Slides]) -> None:
+        about = inputs.about
+        predicted = slid_classes(self._head, [t[self._field] for t in tokens], inputs)
+        matrix = image_confusion(about.key, predicted, about.label, len(self._head.bias), self._context)
+        self._units.add(about.key, {**class_counts(matrix), **_NO_TOKENS})
+
+    def result(self) -> Rows:
+        ignore = self._context.dataset.ignore_index
+        return self._units.rows({"object_classes": object_classes(self._context), "ignore_index": ignore})
+
+
+def slid_classes(head: LinearHead, tokens: Sequence[Tensor], inputs: Inputs[Slides]) -> npt.NDArray[np.int64]:
+    """Classes of the label's pixels from tokens (b h w c) of every window.
+
+    Logits of windows that overlap are averaged and resized to the label; of several scales or mirror images, the class
+    probabilities there are averaged.
+    """
+    about = inputs.about
+    windows = _Windows(head, tokens, inputs)
+    hw = about.label.shape[0], about.label.shape[1]
+    if len(about.scales) == 1 and not about.scales[0].mirrored:
+        return stretched_classes(windows.logits(about.scales[0]), hw)
+    total = torch.zeros(len(head.bias), *hw, device=tokens[0].device)
+    for scaled in about.scales:
+        logits = windows.logits(scaled)
+        shares = torch.nn.functional.interpolate(logits[None], hw, mode="bilinear", align_corners=False)[0].softmax(0)
+        total += shares.flip(-1) if scaled.mirrored else shares
+    return np.asarray(total.max(0).indices.cpu().numpy(), np.int64)
+
+
+class _Windows:
+    """The windows of one image, taken from their batches in order."""
+
+    def __init__(self, head: LinearHead, tokens: Sequence[Tensor], inputs: Inputs[Slides]) -> None:
+        self._head = head
+        self._batches = iter(zip(tokens, (placed for placed, _ in inputs.batches), strict=True))
+
+    def logits(self, scaled: Scaled) -> Tensor:
+        """Logits k h w of the next scale: windows stretched to their size, the mean where they overlap."""
+        total, counts, left = None, torch.zeros(scaled.hw), list(scaled.corners)
+        while left:
+            x, placed = next(self._batches)
+            size = placed[0][1].content_hw
+            part, left = left[: len(placed)], left[len(placed) :]
+            logits = torch.nn.functional.interpolate(
+                self._head(x).permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False
+            )
+            if total is None:
+                total = torch.zeros(logits.shape[1], *scaled.hw, device=logits.device)
+            for (r, c), window in zip(part, logits, strict=True):
+                total[:, r : r + size[0], c : c + size[1]] += window
+                counts[r : r + size[0], c : c + size[1]] += 1
+        assert total is not None
+        return total / counts.to(total.device)
 
 
 def stretched_classes(logits: Tensor, hw: tuple[int, int]) -> npt.NDArray[np.int64]:

@@ -48,6 +48,8 @@ class StreamSegmentationSettings(StreamSettings):
         "poly", "how the learning rate falls (poly, linearly, or cosine: from the start; one_cycle: after the warm-up)"
     )
     dropout: float = setting(0.0, "share of channels dropped per image in training")
+    scales: str = setting("1", "sizes at which a test image is seen, as factors of the above, joined by /")
+    flip: bool = setting(False, "also see the mirror image of each; class probabilities are averaged over all")
 
 
 @dataclass(frozen=True)
