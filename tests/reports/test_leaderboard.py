@@ -182,6 +182,20 @@ def test_cells_without_a_number_are_listed_with_the_reason_and_enter_no_mean(
     assert "ValueError: boom" in to_text(board)
 
 
+def test_column_heads_name_only_settings_that_tell_columns_apart(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    tasks = [
+        "linear_segmentation@ridge[image_px=192]",
+        "linear_segmentation@ridge[image_px=192,field=last4]",
+        "depth@ridge[image_px=192]",
+    ]
+    (grid,) = overview(build(loaded(*(scored("lab_ssl", "none", t, 50) for t in tasks))))
+    heads = [h.replace("-\n", "").replace("\n", " ") for h in grid.headers]
+    assert not any("image_px" in head for head in heads)
+    assert sum("field= last4" in head for head in heads) == 1
+
+
 def test_defects_probes_and_errors_enter_no_mean(lab: Leaderboard) -> None:
     (grid,) = overview(lab)
     assert [h.replace("\n", " ") for h in grid.headers if "mean" in h] == ["mean miou %", "mean top1 %"]

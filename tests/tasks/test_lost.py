@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitbench.catalogue.tasks.discovery import LostSettings
+from vitbench.catalogue.tasks.discovery import LostSettings, TokenCutSettings
 from vitbench.errors import TokensError
 from vitbench.metrics import measures
 from vitbench.tasks.lost import lost_boxes, seed_component_box
@@ -126,6 +126,9 @@ def test_boxes_that_are_mostly_the_whole_image_are_flagged():
     for keys, expected in ((alike, True), (corner, False)):
         rows = task.measure(None, MemoryStream([batch({"key": keys}, [target], 4)]), context())
         assert ("mostly_whole_image_boxes" in task.flags(None, rows)) is expected
+        cut = ObjectDiscovery(TokenCutSettings())
+        flags = cut.flags(None, cut.measure(None, MemoryStream([batch({"key": keys}, [target], 4)]), context()))
+        assert ("mostly_nothing_to_cut" in flags) is expected
 
 
 def test_components_join_along_edges_and_not_corners():

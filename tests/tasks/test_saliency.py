@@ -62,3 +62,11 @@ def test_images_without_an_object_are_counted():
     stream.batches[0].targets[0]["segmentation"][:] = 0
     task = Saliency(SaliencySettings())
     assert task.flags(None, task.measure(None, stream, context())) == {"images_without_objects": 1}
+
+
+def test_images_with_nothing_to_cut_are_flagged():
+    alike = made_up()
+    alike.batches[0].tokens["key"][:] = 1.0
+    for stream, expected in ((alike, True), (made_up(), False)):
+        task = Saliency(SaliencySettings())
+        assert ("mostly_nothing_to_cut" in task.flags(None, task.measure(None, stream, context()))) is expected

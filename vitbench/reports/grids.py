@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from vitbench.errors import UsageError
 from vitbench.reports.cells import family_of
 from vitbench.reports.leaderboard import SECTIONS, Leaderboard, Missing, Row, Table
 from vitbench.reports.numbers import (
@@ -22,6 +23,7 @@ from vitbench.reports.numbers import (
     rank_text,
     recovery_text,
 )
+from vitbench.selection import parse_term
 
 WIDTH = 120
 CONTINUED = "(continued)"
@@ -317,15 +319,30 @@ def _backbones(tables: Sequence[Table], section: str) -> list[str]:
 
 
 def header_of(board: Leaderboard, table: Table) -> str:
-    """Task over several short lines; protocol and dataset only where they are needed to tell columns apart."""
+    """Task over several short lines; protocol, settings and dataset only as far as they are needed to tell columns apart."""
     main = [t for t in board.tables if not t.variant]
-    name, _, protocol = table.task.partition("@")
+    base, settings = settings_of(table.task)
+    name, _, protocol = base.partition("@")
     words = [part for word in name.split("_") for part in hyphenated(word)]
-    if len({t.task for t in main if t.task.partition("@")[0] == name}) > 1:
+    others = [settings_of(t.task) for t in main]
+    if len({text for text, _ in others if text.partition("@")[0] == name}) > 1:
         words += hyphenated("@" + protocol)
+    same = [found for text, found in others if text == base]
+    for key, value in settings.items():
+        if any(found.get(key) != value for found in same):
+            words += [*hyphenated(f"{key}="), *hyphenated(value)]
     if len({t.dataset for t in main}) > 1:
         words += hyphenated(table.dataset)
     return "\n".join([*words, Numbers(table).short])
+
+
+def settings_of(task: str) -> tuple[str, dict[str, str]]:
+    """Task and protocol, and the settings in brackets; of a name that cannot be read, the name."""
+    try:
+        term = parse_term(task)
+    except UsageError:
+        return task, {}
+    return term.name, dict(term.params)
 
 
 def folded(

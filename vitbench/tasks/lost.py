@@ -17,11 +17,15 @@ Masks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class LostBoxes:
-    """boxes: b 4 in cells (x0 y0 x1 y1, exclusive ends); seeds: b (row-major index); outside: b, the seed missed the mask."""
+    """boxes: b 4 in cells (x0 y0 x1 y1, exclusive ends); seeds: b (row-major index); outside: b, the seed missed the mask.
+
+    alike: b, by a cut in two: all tokens are as similar, there is nothing to cut (None: not asked).
+    """
 
     boxes: npt.NDArray[np.float32]
     seeds: npt.NDArray[np.int64]
     outside: npt.NDArray[np.bool_]
+    alike: npt.NDArray[np.bool_] | None = None
 
     @staticmethod
     def of(masks: npt.NDArray[np.bool_], seeds: npt.NDArray[np.int64], grid_hw: tuple[int, int]) -> LostBoxes:

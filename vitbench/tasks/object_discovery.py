@@ -76,10 +76,11 @@ class ObjectDiscovery(Task[DiscoverySettings]):
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
         without = int(rows.stats["n_without"].sum())
         selected = {name: rows.info[name] for name in ("selected",) if name in rows.info}
-        share = rows.stats["degenerate"].sum() / max(len(rows) - without, 1)
-        # Such a CorLoc is that of the whole-image box, whatever the backbone: tables mark it.
-        whole = {"mostly_whole_image_boxes": True} if share > 0.5 else {}
-        return {"images_with_boxes": len(rows) - without, "images_without_boxes": without, **selected, **whole}
+        # Such a CorLoc is that of the whole image, or of a single cell, whatever the backbone: tables mark it.
+        marks = {"mostly_whole_image_boxes": "degenerate", "mostly_nothing_to_cut": "alike"}
+        half = (len(rows) - without) / 2
+        marked = {name: True for name, stat in marks.items() if rows.stats[stat].sum() > half}
+        return {"images_with_boxes": len(rows) - without, "images_without_boxes": without, **selected, **marked}
 
 
 def _add(units: UnitRows, batch: Batch, i: int, found: LostBoxes) -> None:
@@ -88,4 +89,5 @@ def _add(units: UnitRows, batch: Batch, i: int, found: LostBoxes) -> None:
     truth = np.asarray(batch.targets[i]["boxes"], np.float32).reshape(-1, 4)
     stats = localisation(box, truth, geometry.placements[i].source_hw)
     outside = float(found.outside[i]) * stats["n"]
-    units.add(batch.tokens.keys[i], {**stats, "seed_outside": outside, "box": box})
+    alike = 0.0 if found.alike is None else float(found.alike[i]) * stats["n"]
+    units.add(batch.tokens.keys[i], {**stats, "seed_outside": outside, "alike": alike, "box": box})

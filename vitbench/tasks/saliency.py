@@ -53,7 +53,9 @@ class Saliency(Task[SaliencySettings]):
         score, inside = np.zeros(labels.shape, np.float32), np.zeros(labels.shape, bool)
         planes = sampler.values(torch.from_numpy(both)).numpy()
         score[sampler.rows, sampler.cols], inside[sampler.rows, sampler.cols] = planes[0], planes[1] >= 0.5
-        return saliency_statistics(score, inside, object_mask(labels, dataset), labels != dataset.ignore_index)
+        stats = saliency_statistics(score, inside, object_mask(labels, dataset), labels != dataset.ignore_index)
+        return {**stats, "alike": float(found.alike)}
 
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
-        return {"images_without_objects": int(rows.stats["n_without"].sum())}
+        marked = {"mostly_nothing_to_cut": True} if 2 * rows.stats["alike"].sum() > len(rows) else {}
+        return {"images_without_objects": int(rows.stats["n_without"].sum()), **marked}

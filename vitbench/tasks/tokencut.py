@@ -6,7 +6,7 @@ eigenvector of D^-1/2 A D^-1/2 once its known first one, D^1/2 1, is taken out; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,15 @@ _DENSE = 32  # up to so many tokens Lanczos saves nothing
 
 @dataclass(frozen=True)
 class Cut:
-    """vector: n, the second eigenvector, its largest entry positive; foreground: n, above its mean; seed: index of that entry."""
+    """vector: n, the second eigenvector, its largest entry positive; foreground: n, above its mean; seed: index of that entry.
+
+    alike: all pairs of tokens are joined (or none), so that there is nothing to cut and the vector means nothing.
+    """
 
     vector: Floats
     foreground: npt.NDArray[np.bool_]
     seed: int
+    alike: bool
 
 
 def affinity(tokens: Tensor, tau: float, eps: float = 1e-5) -> Floats:
@@ -76,12 +80,14 @@ def _peak(vector: Floats) -> int:
 def cut(tokens: Tensor, tau: float) -> Cut:
     """The two parts of one image's tokens n c. The reference flips the sign where its seed is in the background; here
     the seed's entry is positive from the start."""
-    vector = second_eigenvector(affinity(tokens, tau))
-    return Cut(vector, vector > vector.mean(), _peak(vector))
+    weights = affinity(tokens, tau)
+    vector = second_eigenvector(weights)
+    return Cut(vector, vector > vector.mean(), _peak(vector), bool(weights.min() == weights.max()))
 
 
 def tokencut_boxes(tokens: Tensor, tau: float) -> LostBoxes:
     """One box per image (b h w c, raw) around the part of the cut that is connected with its most extreme patch."""
     cuts = [cut(image.flatten(0, 1), tau) for image in tokens]
     masks, seeds = np.stack([c.foreground for c in cuts]), np.array([c.seed for c in cuts], np.int64)
-    return LostBoxes.of(masks, seeds, (tokens.shape[1], tokens.shape[2]))
+    boxes = LostBoxes.of(masks, seeds, (tokens.shape[1], tokens.shape[2]))
+    return replace(boxes, alike=np.array([c.alike for c in cuts]))
