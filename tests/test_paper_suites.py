@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from vitbench.catalogue.resolve import expand_tasks
 from vitbench.choices import Filters, choose
 from vitbench.engine.options import RunOptions
 from vitbench.engine.workspace import Workspace
@@ -79,3 +80,12 @@ def test_local_representations_sweeps_the_channels_with_ten_draws_at_random(plan
     for m in (0, 1, 5, 10, 25, 50, 100, 200, 400):
         assert f"remove_high_variance[m={m}]" in repairs
     assert len([r for r in repairs if r.startswith("random_dims")]) == 10
+
+
+def test_depth_heads_on_kitti_are_trained_and_scored_up_to_eighty_metres(planned) -> None:
+    """NYUv2's border, crops and ten metres would leave most of a street out."""
+    cells = [c for c in planned("full").cells if c.slot.dataset == "kitti_eigen" and "@ridge" not in c.slot.task]
+    assert cells
+    for [ref] in (expand_tasks(task) for task in {c.slot.task for c in cells}):
+        s = ref.settings
+        assert (s.border, s.crop, s.crop_h, s.crop_w, s.max_depth_m) == ("none", "garg", 352, 704, 80)

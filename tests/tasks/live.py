@@ -21,7 +21,7 @@ from vitbench.tokens.views import batch
 from .streams import scene
 
 FIELDS = (
-    "patch", "patch_raw", "cls", "cls_block_-1", *(f"cls_normed_-{i}" for i in (2, 3, 4)),
+    "patch", "patch_raw", "cls", "cls_block_-1", *(f"{kind}_-{i}" for kind in ("cls_normed", "normed") for i in (2, 3, 4)),
     *(f"{kind}_q{i}" for kind in ("block", "cls_block") for i in (1, 2, 3)), "cls_block_q4",
 )  # fmt: skip
 

@@ -39,7 +39,7 @@ LIGHT: dict[str, dict[str, Any]] = {
     "token_classification@registers": {"c_low": -1, "c_high": 0, "c_steps": 2, "draws": 2},
     "linear_segmentation@leopart": {"epochs": 12, "drop_epoch": 10, "batch": 4, "learning_rate": 0.1},
     "cluster_segmentation@leopart_over": {"clusters": 40},
-    **{f"linear_segmentation@{name}": _CROPS for name in ("dinov2", "dinov3")},
+    **{f"linear_segmentation@{name}": _CROPS for name in ("dinov2", "dinov2_ms", "dinov3")},
     **{f"depth@{name}": _DEPTH_CROPS for name in ("dinov2", "dinov2_lin4", "dinov3", "dvt")},
     "linear_classification@dinov2": {"iterations": 40, "batch": 8, "image_px": 32, "learning_rate": "1/5"},
 }

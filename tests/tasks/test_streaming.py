@@ -146,6 +146,40 @@ def test_sliding_equals_one_window_after_another(hw: tuple[int, int]) -> None:
     np.testing.assert_allclose(rows.stats["tp"][0], right, atol=2)  # last bits of float32
 
 
+def test_scales_and_mirror_images_are_averaged_as_probabilities_of_the_label_s_pixels() -> None:
+    hw = (34, 46)
+    label = np.random.default_rng(0).integers(0, 6, hw).astype(np.uint8)
+    scenes = LiveScenes({"a": {"segmentation": label, "depth": np.ones(hw, np.float32)}}, "val", noise=60.0)
+    slide = task("linear_segmentation", "dinov2", short_px=32, long_px=44, scales="1/1.5", flip=True)
+    g = torch.Generator().manual_seed(1)
+    head = LinearHead(torch.randn(CHANNELS, 6, generator=g), torch.randn(6, generator=g))
+    total = torch.zeros(6, *hw)
+    for short, long in ((32, 44), (48, 66)):
+        for mirrored in (False, True):
+            image = scenes.sample("a")["image"]
+            image = resized(image, fitted_hw(hw, short, long))
+            size, image = image.shape[:2], image[:, ::-1] if mirrored else image
+            logits, count = torch.zeros(6, *size), torch.zeros(size)
+            for y in starts(size[0], 30, 20):
+                for x in starts(size[1], 30, 20):
+                    window = np.ascontiguousarray(image[y : y + 30, x : x + 30])
+                    wh = window.shape[:2]
+                    z = head(scenes.tokens([centred(window, wh, 4)], ["w"])["patch"]).permute(0, 3, 1, 2)
+                    logits[:, y : y + 30, x : x + 30] += F.interpolate(z, wh, mode="bilinear", align_corners=False)[0]
+                    count[y : y + 30, x : x + 30] += 1
+            shares = F.interpolate((logits / count)[None], hw, mode="bilinear", align_corners=False)[0].softmax(0)
+            total += shares.flip(-1) if mirrored else shares
+    expected = total.argmax(0).numpy()
+    [inputs] = slide.testing(scenes, CONTEXT)
+    assert len({key for _, keys in inputs.batches for key in keys}) == sum(len(keys) for _, keys in inputs.batches)
+    found = slid_classes(head, [scenes.tokens(*batch)["patch"] for batch in inputs.batches], inputs)
+    assert (found == expected).mean() > 0.998  # last bits of float32
+    single = task("linear_segmentation", "dinov2", short_px=32, long_px=44)
+    [inputs] = single.testing(scenes, CONTEXT)
+    one = slid_classes(head, [scenes.tokens(*batch)["patch"] for batch in inputs.batches], inputs)
+    assert (one != expected).mean() > 0.01
+
+
 def test_logits_are_stretched_as_torch_does() -> None:
     logits = torch.randn(5, 7, 9, generator=torch.Generator().manual_seed(0))
     for hw in ((20, 31), (4, 5)):

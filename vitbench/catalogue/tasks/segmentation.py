@@ -8,7 +8,7 @@ from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
 from vitbench.catalogue.tasks.segmentation_knn import CAPI_KNN_PROTOCOL, CENTROID_KNN_PROTOCOL, LOCAL_KNN_PROTOCOL
 from vitbench.catalogue.tasks.segmentation_linear import CAPI_LINEAR_PROTOCOL, LEOPART_LINEAR_PROTOCOL, LOGREG_PROTOCOL
 from vitbench.catalogue.tasks.settings import RidgeSettings, setting
-from vitbench.catalogue.tasks.streaming import DINOV2_SEGMENTATION, DINOV3_SEGMENTATION
+from vitbench.catalogue.tasks.streaming import DINOV2_MS_SEGMENTATION, DINOV2_SEGMENTATION, DINOV3_SEGMENTATION
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ LINEAR_SEGMENTATION = TaskCard(
         CAPI_LINEAR_PROTOCOL,
         LEOPART_LINEAR_PROTOCOL,
         DINOV2_SEGMENTATION,
+        DINOV2_MS_SEGMENTATION,
         DINOV3_SEGMENTATION,
     ),
 )

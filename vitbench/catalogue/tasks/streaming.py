@@ -12,8 +12,9 @@ DINOV2 = Source("Oquab et al.", 2023, "2304.07193", "https://github.com/facebook
 DINOV3 = Source("Simeoni et al.", 2025, "2508.10104", "https://github.com/facebookresearch/dinov3")
 DVT = Source("Yang et al.", 2024, "2401.02957", "https://github.com/Jiawei-Yang/Denoising-ViT")
 _STREAM = (
-    "Train images go through the backbone anew in every step and no token is stored; several rates or decays are trained on "
-    "the same stream. A repair that needs a fit learns it from unaugmented centre crops of the train images."
+    "Train images go through the backbone anew in every step and no token is stored; several rates or decays, and repairs that "
+    "only map tokens, are trained on the same stream. A repair that needs a fit learns it from unaugmented centre crops of the "
+    "train images."
 )
 
 
@@ -100,7 +101,25 @@ DINOV2_SEGMENTATION = Protocol(
     "pixels, void included. Test windows slide, their logits are averaged, resized to the label and scored there.",
     source=DINOV2,
     differs="Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). 4 blocks: "
-    "`field=last4`; the multi-scale test of `+ms` is not run. " + _STREAM,
+    "`field=last4`; several scales: `dinov2_ms`. " + _STREAM,
+)
+
+DINOV2_MS_SEGMENTATION = Protocol(
+    name="dinov2_ms",
+    version=1,
+    settings=StreamSegmentationSettings(
+        field="last4", crop_px=640, stride_px=427, short_px=640, long_px=None, scales="1/1.32/1.73", flip=True
+    ),
+    entry=_SEGMENTATION,
+    streams=True,
+    stochastic=True,
+    summary="The `+ms` recipe: as `dinov2`, from the last four blocks at 640 pixels; test images are seen at three scales and "
+    "mirrored, and class probabilities at the label's size are averaged.",
+    source=DINOV2,
+    differs="The released configurations hold up to five scales; these are the three that the source's own notebook keeps. The "
+    "longer side is free, and windows of 640 pixels move by two thirds of their size as in `dinov2`: what the source does there "
+    "is not known to us. Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). "
+    + _STREAM,
 )
 
 DINOV3_SEGMENTATION = Protocol(
