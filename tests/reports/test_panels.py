@@ -70,6 +70,7 @@ def test_the_figure_has_a_row_per_image_and_repair_and_names_are_no_formulas(tmp
     assert texts.count("x$^y") == 2
     assert any("nothing to clip" in t for t in texts)
     assert len(made.axes) == sum(len(s.panels) for image in strips(inspection()) for s in image) + 1
+    assert {axes.get_aspect() for axes in made.axes[:-1]} == {1.0}  # no image is stretched, however high
 
 
 def test_quantised_tokens_keep_their_cosines() -> None:

@@ -79,18 +79,16 @@ class _Canvas:
         if named:
             self.text(GAP + SIDE + GAP, y + 0.08, strip.image, size=7, color="#666666")
         for panel in strip.panels:
-            i = columns.index(panel.kind)
-            axes = self.axes(GAP + i * (SIDE + GAP), y + LABEL, SIDE, height)
-            _draw(axes, panel)
-            axes.set_title(panel.title, fontsize=6.5, loc="left", pad=2)
-            axes.text(
-                1, 1.01, panel.caption, transform=axes.transAxes, fontsize=5.5, color="#555555", ha="right", va="bottom"
-            )
+            x = GAP + columns.index(panel.kind) * (SIDE + GAP)
+            _draw(self.axes(x, y + LABEL, SIDE, height), panel)
+            self.text(x, y + LABEL - 0.07, panel.title, size=6.5)
+            self.text(x + SIDE, y + LABEL - 0.07, panel.caption, size=5.5, color="#555555", ha="right")
 
 
 def _draw(axes: Any, panel: Panel) -> None:
     h, w = panel.pixels.shape[:2]
-    axes.imshow(panel.pixels, interpolation="bilinear" if panel.photo else "nearest", aspect="auto")
+    axes.imshow(panel.pixels, interpolation="bilinear" if panel.photo else "nearest")
+    axes.set_anchor("NW")  # where an image is higher than panels may be, it is narrower
     axes.set_axis_off()
     if panel.box:
         x, y, bw, bh = panel.box
