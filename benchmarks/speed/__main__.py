@@ -16,6 +16,7 @@ NAMES = (
     "startup",
     "scenes",
     "indexing",
+    "decoding",
     "extraction",
     "maps",
     "edits",

@@ -192,3 +192,27 @@ def test_preview_of_what_is_not_there_is_one_line(run: Run) -> None:
     assert code == 1
     assert err.count("\n") == 1
     assert "ADEChallengeData2016.zip" in err
+
+
+@pytest.mark.parametrize(
+    "target, value, said",
+    [
+        ("label", 1, "1 dog"),
+        ("labels", [0, 1], "0 cat, 1 dog"),
+        ("labels", [], ""),
+        ("label", 2, "2"),
+        ("label", 7, "7"),
+    ],
+)
+def test_labels_are_named_once(target: str, value: object, said: str) -> None:
+    from vitbench.data.preview import _caption
+
+    card = replace(DATASETS.get("imagenet1k"), label_classes=("cat", "dog", "2"))
+    assert _caption({target: value}, card, target) == said
+
+
+def test_classes_of_voc_that_are_present_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitbench.data.load import describe_dataset
+
+    layouts.install("voc2007_classes", tmp_path, monkeypatch)
+    assert describe_dataset("voc2007_classes", tmp_path).label_classes[:2] == ("aeroplane", "bicycle")

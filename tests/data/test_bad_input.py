@@ -68,6 +68,15 @@ def test_another_case_of_a_name_is_told(install: Install, tmp_path: Path) -> Non
     assert "has 'Imagesets', not 'ImageSets'" in message("voc2012", tmp_path)
 
 
+def test_another_case_of_a_files_name_is_told(install: Install, tmp_path: Path) -> None:
+    install("voc2012")
+    mask = next((tmp_path / "VOCdevkit/VOC2012/SegmentationClass").glob("*_val_*2.png"))
+    mask.rename(mask.with_suffix(".PNG"))
+    text = message("voc2012", tmp_path)
+    assert f"first {mask} (there is {mask.with_suffix('.PNG').name!r})" in text
+    assert "rename it" in text
+
+
 def test_two_copies_of_a_data_set_are_both_named(install: Install, tmp_path: Path) -> None:
     install("voc2012")
     (tmp_path / "VOC2012/VOCdevkit/VOC2012").mkdir(parents=True)

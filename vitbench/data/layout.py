@@ -153,9 +153,11 @@ def _add_sizes(rows: Rows, layout: Layout, tree: Tree, card: DatasetCard) -> Non
         sizes = [None if path is None else tree.size(path.partition("#")[0]) for path in rows.columns[name]]
         missing = [p for p, size in zip(rows.columns[name], sizes, strict=True) if p is not None and size is None]
         if missing:
+            near = tree.near(missing[0])
             raise UnavailableError(
-                f"{card.name}: {len(missing):,} of {len(rows):,} {name} files are missing, first {tree.root / missing[0]}",
-                "the archive is half unpacked: unpack it again",
+                f"{card.name}: {len(missing):,} of {len(rows):,} {name} files are missing, first {tree.root / missing[0]}"
+                + (f" (there is {near!r})" if near else ""),
+                "rename it: names are used as released" if near else "the archive is half unpacked: unpack it again",
             )
         rows.columns[f"{name}_bytes"] = sizes
 

@@ -38,11 +38,10 @@ def _named(card: DatasetCard, root: Path | None) -> DatasetCard:
         return card
     classes = card.classes or (class_names(card.class_file) if card.class_file else ())
     labels = card.label_classes or (class_names(card.label_file) if card.label_file else ())
-    if not labels and "label" in card.targets:
+    if not labels and {"label", "labels"} & set(card.targets):
         with contextlib.suppress(UnavailableError):  # a card can be read without the data
-            labels = layout.label_classes(
-                DATASETS.load(card.name), card, layout.require_split(card, "train", ("label",)), root
-            )
+            split = layout.require_split(card, "train", card.targets)
+            labels = layout.label_classes(DATASETS.load(card.name), card, split, root)
     return replace(card, classes=classes, label_classes=labels)
 
 

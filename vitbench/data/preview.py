@@ -139,11 +139,8 @@ DRAWINGS: dict[str, Draw] = {
 
 def _caption(sample: Mapping[str, Any], card: DatasetCard, target: str) -> str:
     value = sample.get(target)
-    if target == "label":
-        names = card.label_classes
-        return f"{value} {names[value] if value is not None and value < len(names) else ''}"
-    if target == "labels":
-        return ", ".join(str(v) for v in value or ())
+    if target in ("label", "labels"):
+        return ", ".join(_named(label, card) for label in (value if isinstance(value, list) else [value]))
     if target == "frames" and value:
         return f"{value['video']} {value['index'] + 1}/{value['count']}"
     if target == "relevance" and value:
@@ -152,6 +149,11 @@ def _caption(sample: Mapping[str, Any], card: DatasetCard, target: str) -> str:
         depth = np.asarray(value)
         return f"{sample['key']}  {depth[depth > 0].min(initial=np.inf):.1f} to {depth.max():.1f} m"
     return str(sample["key"])
+
+
+def _named(label: Any, card: DatasetCard) -> str:
+    name = card.label_classes[label] if label is not None and label < len(card.label_classes) else ""
+    return f"{label} {name}".strip() if name != str(label) else name
 
 
 def _beside(a: Image.Image, b: Image.Image) -> Image.Image:

@@ -49,6 +49,14 @@ class Tree:
         except UnavailableError:
             return None
 
+    def near(self, path: str) -> str:
+        """A file beside `path` whose name differs in case only; "" where there is none."""
+        folder, _, name = path.partition("#")[0].rpartition("/")
+        try:
+            return next((n for n in self.files(folder) if n.lower() == name.lower() and n != name), "")
+        except UnavailableError:
+            return ""
+
     def has(self, path: str) -> bool:
         """Whether there is a file or folder of exactly this name."""
         return (self.root / path).exists() and (self.size(path) is not None or (self.root / path).is_dir())

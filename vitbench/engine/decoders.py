@@ -75,7 +75,7 @@ class Decoders:
         except BrokenProcessPool as error:
             self.close()
             raise DataError(
-                "a process that decodes images was ended from outside, most likely for memory",
+                "a process that decodes images died: it was killed, most likely for memory, or could not start",
                 "use fewer with --decoders N, or none with --decoders 0",
             ) from error
 
