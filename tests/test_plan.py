@@ -252,6 +252,12 @@ def test_an_edit_behind_another_is_fitted_on_the_backbone_that_the_first_one_lef
     assert first.id in plan.requires[second.id]
 
 
+def test_a_repair_is_fitted_on_every_field_that_it_maps_also_where_the_task_has_no_train() -> None:
+    plan = planned("lab_ssl", "center", "object_discovery@lost_swept")
+    train = next(p for p in plan.passes if p.split.split == "train")
+    assert {f.field for f in plan.fits} == set(train.fields) == set(plan.cells[0].fields)
+
+
 @pytest.mark.usefixtures("odd_repairs")
 def test_a_fitted_edit_takes_no_train_image_through_the_edited_backbone_for_a_task_without_train() -> None:
     plan = planned("lab_ssl", "random_edit", "token_norms")

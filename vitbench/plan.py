@@ -188,7 +188,7 @@ class _Builder:
             for name, ref in splits.items():
                 read = name in choice.task.card.splits and not live
                 if read or (name == "train" and fits):  # an edit alone is fitted on a pass of its own
-                    sweep.want(stores[name], ref, needs if read else self._fit_fields(fields, maps))
+                    sweep.want(stores[name], ref, needs if read else self._fit_fields(mapped, maps))
             asked = {fit for _, _, fit in fits} | set(dict(sweep.edit_fits).values())
             self.fits.update({f.id: f for f in sweep.pending_fits if f.id in asked})
         return CellJob(
