@@ -8,6 +8,7 @@ import pytest
 
 from vitbench.catalogue import DATASETS, REPAIRS, TASKS
 from vitbench.catalogue.cards import BackboneCard, DatasetCard, RepairCard
+from vitbench.catalogue.language import TextState, TextTower
 from vitbench.catalogue.repairs import RandomDimsParams
 from vitbench.choices import Choice, Filters, choose
 from vitbench.errors import NothingSelectedError, UsageError
@@ -26,6 +27,8 @@ class FakeWorld:
     states: set[str] = field(default_factory=set)
     missing_split: str = ""
     unavailable: frozenset[str] = frozenset()
+    texts: dict[str, TextState] = field(default_factory=dict)
+    label_classes: tuple[str, ...] | None = None
 
     def backbone(self, name: str) -> BackboneState:
         base = name.partition("+")[0]
@@ -35,8 +38,13 @@ class FakeWorld:
         status = "unavailable" if base in self.unavailable else "ready"
         return BackboneState(card, status, self.weights.get(base, "0" * 16), "no weights", "--weights")  # type: ignore[arg-type]
 
+    def text(self, backbone: str) -> TextState:
+        return self.texts.get(backbone, TextState("ready", TextTower("tiny"), "0" * 16))
+
     def dataset(self, name: str) -> DatasetCard:
-        return DATASETS.get("scenes")
+        return replace(
+            DATASETS.get("scenes"), **({} if self.label_classes is None else {"label_classes": self.label_classes})
+        )
 
     def split(self, dataset: str, split: str, targets: tuple[str, ...], limit: int | None, seed: int) -> SplitState:
         if split == self.missing_split:

@@ -13,10 +13,11 @@ from typing import Any, Literal, TypeVar
 
 from vitbench.catalogue.cards import BackboneCard
 from vitbench.catalogue.fields import GRID_FIELDS, absent, joined_fields, parse_field, stored_dtype
+from vitbench.catalogue.language import class_words
 from vitbench.catalogue.resolve import RepairStep, TaskRef, planted, repair_chain
 from vitbench.catalogue.views import View
 from vitbench.choices import Choice
-from vitbench.errors import UnavailableError, UsageError
+from vitbench.errors import DataError, UnavailableError, UsageError
 from vitbench.identity import Slot, cell_identity, digest
 from vitbench.jobs import BackboneState, CellJob, FitJob, PassJob, Plan, SplitRef, World
 
@@ -85,6 +86,9 @@ class _Builder:
                 )
         if unsuited := _unsuited(choice.task, state.card, field_name, maps):
             return self._missing(slot, unsuited)
+        text = self.world.text(backbone) if choice.task.card.language else None
+        if text and (text.status == "unavailable" or text.status == "not_applicable"):
+            return self._missing(slot, _Refused(text.status, text.reason, text.remedy))
         if state.status == "unavailable":
             return self._missing(slot, _Refused("unavailable", state.reason, state.remedy))
         splits = self._splits(choice, fit=any(s.card.needs_fit for s in chain))
@@ -131,6 +135,11 @@ class _Builder:
             out[name] = SplitRef(
                 choice.dataset, name, targets, limit, choice.seed, state.images, which, skip, least, pictures
             )
+        try:
+            if choice.task.card.language:
+                class_words(card)
+        except DataError as error:
+            return _Refused("unavailable", error.message, error.remedy)
         return out
 
     def _missing(self, slot: Slot, refused: _Refused) -> CellJob:
@@ -182,6 +191,8 @@ class _Builder:
             "dtype": choice.options.dtype,
             "stored": {} if live else {f: stored_dtype(f) for f in needs},
         }
+        if choice.task.card.language:
+            components["language"] = self.world.text(backbone).identity(dataset)
         identity = cell_identity(slot, components)
         cached = self.world.has_record(slot, identity)
         if not cached:
@@ -260,7 +271,10 @@ def _draft_px(choice: Choice) -> int:
     view = choice.task.card.view(choice.task.settings)
     if not choice.options.draft or not set(choice.task.card.targets) <= {"label", "labels"}:
         return 0
-    return {"crop": DRAFT_FACTOR * view.resize_px, "resize": DRAFT_FACTOR * view.size_px}.get(view.kind, 0)
+    return {
+        "crop": DRAFT_FACTOR * view.resize_px,
+        **dict.fromkeys(("resize", "centre"), DRAFT_FACTOR * view.size_px),
+    }.get(view.kind, 0)
 
 
 def _once(known: dict[str, T], text: str, make: Callable[[str], T]) -> T:

@@ -92,7 +92,7 @@ def keyed(row: Mapping[str, str], mapping: Mapping[str, Any]) -> Value:
     reasons = [
         *([] if backbone in mapping["backbones"].values() else ["weights are not public or not in this suite"]),
         *([] if repair in mapping["methods"].values() else ["no such repair in this suite"]),
-        *([] if found else ["no such protocol in this suite"]),
+        *([] if found else [mapping["doubts"].get(row["protocol"], "no such protocol in this suite")]),
         *([] if dataset else ["no such data set in this suite"]),
         *(["quoted by others, protocol not verified"] if trust == "secondary" else []),
     ]

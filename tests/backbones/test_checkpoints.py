@@ -152,6 +152,30 @@ def as_deit3(module: nn.Module) -> object:
     return {"model": renamed(own(module), ("ls1.gamma", "gamma_1"), ("ls2.gamma", "gamma_2"))}
 
 
+def as_clip(module: nn.Module) -> object:
+    """OpenAI's and open_clip's, with both towers in one file."""
+    state = renamed(
+        own(module),
+        ("blocks.", "transformer.resblocks."),
+        (".norm1.", ".ln_1."),
+        (".norm2.", ".ln_2."),
+        (".attn.qkv.", ".attn.in_proj_"),
+        (".attn.proj.", ".attn.out_proj."),
+        (".mlp.fc1.", ".mlp.c_fc."),
+        (".mlp.fc2.", ".mlp.c_proj."),
+        ("norm_pre.", "ln_pre."),
+        ("patch_embed.proj.", "conv1."),
+        ("cls_token", "class_embedding"),
+        ("pos_embed", "positional_embedding"),
+    )
+    state = {("ln_post." + k[5:] if k.startswith("norm.") else k): v for k, v in state.items()}
+    state["class_embedding"] = state["class_embedding"].reshape(-1)
+    state["positional_embedding"] = state["positional_embedding"][0]
+    visual = {f"visual.{k}": v for k, v in (state | {"proj": torch.zeros(48, 8)}).items()}
+    text = {"positional_embedding": torch.zeros(77, 8), "transformer.resblocks.0.ln_1.weight": torch.zeros(8)}
+    return visual | text | {"logit_scale": torch.zeros(())}
+
+
 def as_packed(module: nn.Module) -> object:
     """EVA with separate q/k/v from a file that packs them."""
     state = own(module)
@@ -183,6 +207,7 @@ def as_packed(module: nn.Module) -> object:
         ("vit_small_patch16_dinov3_qkvb", as_dinov3),
         ("vit_small_patch16_dinov3_qkvb", as_hf_dinov3),
         ("eva02_base_patch14_224", as_packed),
+        ("vit_base_patch16_clip_224", as_clip),
     ],
 )
 def test_every_layout_gives_the_same_features(
@@ -284,6 +309,10 @@ def test_missing_and_unexpected_keys_are_named_and_nothing_is_loaded(tmp_path: P
 def test_files_without_a_vit_say_so(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
     assert "hold no ViT" in one_line(tmp_path / "resnet.pth")
+    torch.save(
+        {"visual.conv1.weight": torch.zeros(3), "visual.layer1.0.conv1.weight": torch.zeros(3)}, tmp_path / "rn50.pth"
+    )
+    assert "hold no ViT" in one_line(tmp_path / "rn50.pth")
     torch.save({"epoch": 3}, tmp_path / "epoch.pth")
     assert "no tensors" in one_line(tmp_path / "epoch.pth")
     torch.save([1, 2], tmp_path / "list.pth")

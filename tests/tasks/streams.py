@@ -17,6 +17,8 @@ from vitbench.tasks.memory import MemoryStream
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import Tokens
 
+from .spoken import Spoken, projection
+
 SWEPT = SweptSettings().fields()
 
 
@@ -67,9 +69,9 @@ def batch(fields: dict[str, Tensor], targets: list[dict[str, Any]], patch_px: in
 def context(classes: int = 0, objects: tuple[int, ...] = (), labels: int = 0, seed: int = 0) -> TaskContext:
     """A data set with that many classes (0: not declared)."""
     card = DatasetCard(
-        "made_up", None, "", {}, (), tuple(map(str, range(classes))), objects, tuple(map(str, range(labels)))
+        "made_up", None, "", {}, (), tuple(map(str, range(classes))), objects, tuple(f"kind {i}" for i in range(labels))
     )
-    return TaskContext(card, seed)
+    return TaskContext(card, seed, Spoken())
 
 
 def scene(rng: np.random.Generator, hw: tuple[int, int], n_classes: int) -> dict[str, Any]:
@@ -99,13 +101,13 @@ def scenes_stream(
     n_classes: int = 6, noise: float = 0.3, batch_size: int = 8,
 ) -> MemoryStream:  # fmt: skip
     """Tokens = random projection of what the cell shows (classes, depth, position, colour), plus noise; all fields."""
-    projection = np.random.default_rng(99).normal(size=(n_classes + 4, channels)).astype(np.float32)
+    known = projection(n_classes, channels)
     batches = []
     for start in range(0, images, batch_size):
         # A generator per image, so that the batch size does not change the scenes.
         rngs = [np.random.default_rng([seed, len(split), i]) for i in range(start, min(start + batch_size, images))]
         targets = [scene(rng, hw, n_classes) for rng in rngs]
-        made = [_fields(t, r, projection, patch_px, n_classes, noise) for t, r in zip(targets, rngs, strict=True)]
+        made = [_fields(t, r, known, patch_px, n_classes, noise) for t, r in zip(targets, rngs, strict=True)]
         fields = {name: torch.from_numpy(np.stack([m[name] for m in made])) for name in made[0]}
         part = batch(fields, targets, patch_px)
         keys = tuple(f"{split}-{start + i}" for i in range(len(targets)))

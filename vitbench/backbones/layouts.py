@@ -1,4 +1,4 @@
-"""Checkpoint layouts: the keys of timm, DINO, DINOv2, DINOv3, MAE and Hugging Face, told apart by the keys themselves.
+"""Checkpoint layouts: the keys of timm, DINO, DINOv2, DINOv3, MAE, Hugging Face and CLIP, told apart by the keys themselves.
 
 Everything becomes timm's layout, shaped for the module that will take it: packed or separate q/k/v, either name of
 layer scale, positions with or without CLS, any pretraining grid. The arithmetic is exact except for resampled positions.
@@ -21,6 +21,18 @@ _ANCHORS = (
     "embeddings.patch_embeddings.weight",
 )
 _RENAMES = (
+    # CLIP as released by OpenAI and open_clip (the image tower, below `visual.`)
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^transformer\.resblocks\.(\d+)\.", r"blocks.\1."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.attn\.in_proj_(weight|bias)$", r".attn.qkv.\1"),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
     # Hugging Face (ViT, ViTMAE, Dinov2, Dinov2WithRegisters, DINOv3ViT)
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),
@@ -47,7 +59,7 @@ _RENAMES = (
 # Parts of training that a frozen encoder does not have; dropped where the module has no such key.
 _DROPPED = re.compile(
     r"^(head|heads|head_dist|fc|classifier|pooler|decoder|mask_token|dino_head|ibot_head|attn_pool|local_cls_norm)\b"
-    r"|^(decoder_\w+|pre_logits)\b|\brope(_embed\w*)?\b|\.bias_mask$"
+    r"|^(decoder_\w+|pre_logits)\b|^proj$|\brope(_embed\w*)?\b|\.bias_mask$"
 )
 
 
@@ -57,6 +69,9 @@ def at_root(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
     Where a file holds several (teacher and student), the teacher's or averaged one is taken, else the shortest prefix.
     """
     prefixes = {key[: -len(a)] for key in state for a in _ANCHORS if key == a or key.endswith(f".{a}")}
+    # CLIP's image tower: a class embedding beside the first convolution tells it from a ResNet.
+    clip = {key.removesuffix("class_embedding") for key in state if key.endswith("class_embedding")}
+    prefixes |= {prefix for prefix in clip if f"{prefix}conv1.weight" in state}
     if not prefixes:
         return None
     prefix = min(prefixes, key=lambda p: (not re.search(r"teacher|ema", p), len(p)))
@@ -78,6 +93,9 @@ def rekeyed(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     if any(".mlp.fc1." in key for key in out):  # DINOv2's w3 is the last map only where w12 was the first
         out = {key.replace(".mlp.w3.", ".mlp.fc2."): value for key, value in out.items()}
     out = {_scale_name(key, wanted): value for key, value in out.items()}
+    for key in ("cls_token", "pos_embed"):  # CLIP's have no dimension for the batch
+        if key in out and out[key].ndim < 3:
+            out[key] = out[key].reshape(1, -1, out[key].shape[-1])
     if "fc_norm.weight" in wanted and "norm.weight" not in wanted:
         out = {re.sub(r"^norm\.", "fc_norm.", key): value for key, value in out.items()}
     for prefix in sorted({m[0] for key in out if (m := re.match(r"blocks\.\d+\.attn\.", key))}):

@@ -150,7 +150,7 @@ class TaskCard:
     settings instance (`aux(settings)`). metric: the kind in `vitbench.metrics` that owns rows and aggregate.
     headline: the metric that leaderboards show; `secondary` metrics keep their bootstrap replicates too.
     compared: a field that the tokens are compared with. Repairs map fields apart, each with statistics of its own: one that
-    maps both is not applicable.
+    maps both is not applicable. language: it also needs the text tower that was trained with the backbone.
     """
 
     name: str
@@ -167,6 +167,7 @@ class TaskCard:
     secondary: tuple[str, ...] = ()
     summary: str = ""
     compared: str = ""
+    language: bool = False
 
     def protocol(self, name: str) -> Protocol:
         from vitbench.errors import UsageError

@@ -10,6 +10,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,14 +40,14 @@ def set_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def cached(repo: str) -> Snapshot | None:
+def cached(repo: str, names: Sequence[str] = WEIGHT_FILES) -> Snapshot | None:
     """The weights of `owner/name` at the revision that `main` pointed to when they were fetched, if they are here."""
     root = hub_cache() / f"models--{repo.replace('/', '--')}"
     ref = root / "refs" / "main"
     if not ref.is_file():
         return None
     revision = ref.read_text().strip()
-    for name in WEIGHT_FILES:
+    for name in names:
         file = root / "snapshots" / revision / name
         if file.is_file():
             return Snapshot(revision, file)
@@ -75,20 +76,20 @@ def reachable(seconds: float = ANSWER_SECONDS) -> bool:
     return answered.is_set()
 
 
-def fetch(repo: str) -> Snapshot:
+def fetch(repo: str, names: Sequence[str] = WEIGHT_FILES) -> Snapshot:
     """Download the weights of a repository into the hub's cache. Raises UnavailableError with the reason."""
     if not reachable():
         raise UnavailableError(f"the hub does not answer, and {repo} is not in its cache", remedy(repo))
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    for name in WEIGHT_FILES:
+    for name in names:
         try:
             hf_hub_download(repo, name, etag_timeout=ANSWER_SECONDS)
         except (EntryNotFoundError, HfHubHTTPError, OSError) as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
             continue
-        if snapshot := cached(repo):
+        if snapshot := cached(repo, names):
             return snapshot
         reason = "the file was fetched but is not in the cache"
     raise UnavailableError(f"{repo} could not be downloaded ({reason})", remedy(repo))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from vitbench.errors import UsageError
 
-ViewKind = Literal["whole", "resize", "crop", "slide", "flip", "short", "davis", "long", "square"]
+ViewKind = Literal["whole", "resize", "crop", "slide", "flip", "short", "davis", "long", "square", "centre"]
 VIEW_KINDS = typing.get_args(ViewKind)
 ONE_SIDE = ("short", "davis", "long")  # views that fix one side and keep the proportions
 
@@ -25,6 +25,7 @@ class View:
     short   shorter side to size_px, longer side in proportion, both rounded down to a multiple of the patch
     davis   as short, the longer side to a multiple of 64 where the patch divides it (DINO's video evaluation)
     long    longer side to size_px, shorter side in proportion, both rounded down to a multiple of the patch
+    centre  shorter side to size_px, then the centre size_px x size_px (CLIP: nothing of that side is cut off)
     square  white added at bottom and right to make a square, that to size_px x size_px (probe3d's keypoints)
 
     std: what pixels are divided by instead of the backbone's own, where a published evaluation mistyped it.
@@ -55,7 +56,7 @@ class View:
         snapped = self.snapped(patch_px)
         if snapped.kind in ONE_SIDE and image_hw and self.sized_hw(image_hw, patch_px) == image_hw:
             return View("whole", std=self.std)
-        if snapped.kind in ("resize", "square") and image_hw == (snapped.size_px, snapped.size_px):
+        if snapped.kind in ("resize", "square", "centre") and image_hw == (snapped.size_px, snapped.size_px):
             return View("whole", std=self.std)
         return snapped
 

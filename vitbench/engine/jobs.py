@@ -30,7 +30,7 @@ from vitbench.records.store import find
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.compose import build_repair
 from vitbench.selection import split_outside
-from vitbench.tasks.base import TaskContext
+from vitbench.tasks.base import Language, TaskContext
 from vitbench.tokens.extract import run_pass
 from vitbench.tokens.manifest import stored_fields
 from vitbench.tokens.store import ShardWriter, StoredTokens
@@ -45,6 +45,7 @@ class Workbench:
         self.device = torch.device(_device(options.device))
         self._modules = dict(modules or {})
         self._loaded: tuple[tuple[str, str], Backbone] | None = None
+        self._language: tuple[str, Language] | None = None
         self._samples: dict[SplitRef, Samples] = {}
         self._decoders = Decoders(options.decoders, options.cores_per_worker(), options.plugins)
         self._datasets: dict[str, DatasetCard] = {}
@@ -66,6 +67,14 @@ class Workbench:
                 loaded = plant_all(loaded, defects)
             self._loaded = (name, dtype), loaded.to(self.device, getattr(torch, dtype))
         return self._loaded[1]
+
+    def language(self, backbone: str) -> Language:
+        """The text tower that was trained with a backbone; one is kept loaded."""
+        if self._language is None or self._language[0] != backbone:
+            from vitbench.engine.language import language_of
+
+            self._language = backbone, language_of(backbone, self.options, self.device)
+        return self._language[1]
 
     def edited(self, name: str, dtype: str, edit: str, fits: tuple[tuple[int, str], ...]) -> Backbone:
         """The backbone with the edits of a chain (`a+b`) applied, those in `fits` with their states."""
@@ -165,7 +174,8 @@ def run_cell_job(job: CellJob, bench: Workbench) -> Outcome:
         [ref] = expand_tasks(job.slot.task)
         card = ref.card
         task = ref.load()
-        context = TaskContext(bench.dataset(job.slot.dataset), job.slot.seed)
+        language = bench.language(job.backbone) if card.language else None
+        context = TaskContext(bench.dataset(job.slot.dataset), job.slot.seed, language)
         maps = bench.maps(job.maps, job.fits)
         streams = {
             name: MappedStream(

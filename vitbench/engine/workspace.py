@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vitbench.catalogue.cards import BackboneCard, DatasetCard
+from vitbench.catalogue.language import TextState, describe_text, fetch_text, without_text
 from vitbench.catalogue.weights import WeightsState, describe_backbone, fetch_weights
 from vitbench.data.load import describe_dataset, describe_split
 from vitbench.data.subset import Limit
@@ -23,6 +24,7 @@ class Workspace:
     def __init__(self, options: RunOptions, fetch: bool = False) -> None:
         self.options, self._fetch = options, fetch
         self._backbones: dict[str, BackboneState] = {}
+        self._texts: dict[str, TextState] = {}
         self._datasets: dict[str, DatasetCard] = {}
         self._splits: dict[tuple[object, ...], SplitState] = {}
         self._fields: dict[str, frozenset[str]] = {}
@@ -47,6 +49,23 @@ class Workspace:
         # The hub revision is part of the identity, so weights are there before the plan is made.
         try:
             return fetch_weights(card)
+        except UnavailableError as error:
+            return replace(state, status="unavailable", reason=error.message, remedy=error.remedy)
+
+    def text(self, backbone: str) -> TextState:
+        """The text tower of a backbone; one that exists only in memory has none."""
+        base = backbone.partition("+")[0]
+        if base not in self._texts:
+            card = self.backbone(backbone).card
+            self._texts[base] = without_text(card) if card.kind == "module" else self._text(base)
+        return self._texts[base]
+
+    def _text(self, base: str) -> TextState:
+        state = describe_text(base, dict(self.options.weights), self.options.offline)
+        if state.status != "download" or not self._fetch:
+            return state
+        try:
+            return fetch_text(state)
         except UnavailableError as error:
             return replace(state, status="unavailable", reason=error.message, remedy=error.remedy)
 

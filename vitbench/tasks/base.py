@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from torch import Tensor
 
 from vitbench.catalogue.cards import DatasetCard, TaskCard
 from vitbench.records.rows import Rows
@@ -39,12 +41,33 @@ class TokenStream(Protocol):
         ...
 
 
+class Language(Protocol):
+    """The text tower that was trained with the backbone, and the map of the backbone's CLS into the space that both share."""
+
+    def project(self, cls: Tensor) -> Tensor:
+        """CLS after the final norm, n c -> image embeddings n d, of any length. Raises NotApplicableError for another c."""
+        ...
+
+    def classifier(self, prompts: Sequence[Sequence[str]]) -> Tensor:
+        """Prompts of each class -> unit embeddings k d: the mean of the prompts' unit embeddings, scaled to unit length."""
+        ...
+
+    def templates(self, name: str) -> tuple[str, ...]:
+        """Prompts with `{}` in place of the class: "imagenet80", "imagenet7" or "photo"."""
+        ...
+
+    def imagenet_names(self) -> Mapping[str, str]:
+        """Curated names of ImageNet's 1,000 classes by WordNet id, in the order of labels."""
+        ...
+
+
 @dataclass(frozen=True)
 class TaskContext:
-    """What a task may know beside the tokens: the data set's card and the seed."""
+    """What a task may know beside the tokens: the data set's card, the seed, and the text tower where its card asks for it."""
 
     dataset: DatasetCard
     seed: int
+    language: Language | None = None
 
 
 class Task(ABC, Generic[S]):

@@ -48,10 +48,13 @@ def place(image: Pixels, view: View, patch_px: int) -> list[tuple[Pixels, Placem
         return [(out, Placement(source, (size, size), (size, size), scale, flipped=flipped))]
     shorter = view.resize_px if view.kind == "crop" else size
     factor = shorter / min(source)
-    hw = max(round(source[0] * factor), shorter), max(round(source[1] * factor), shorter)
+    if view.kind == "centre":  # as torchvision, which rounds the longer side down
+        hw = (size * source[0] // min(source), size * source[1] // min(source))
+    else:
+        hw = max(round(source[0] * factor), shorter), max(round(source[1] * factor), shorter)
     scale = source[0] / hw[0], source[1] / hw[1]
     resized = _resized(image, hw)
-    if view.kind == "crop":
+    if view.kind in ("crop", "centre"):
         corners = [(round((hw[0] - size) / 2), round((hw[1] - size) / 2))]
     else:
         corners = [(y, x) for y in _starts(hw[0], size, view.stride_px) for x in _starts(hw[1], size, view.stride_px)]

@@ -15,6 +15,7 @@ from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_C
 from vitbench.catalogue.tasks.retrieval import INSTANCE_RETRIEVAL, RETRIEVAL
 from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGMENTATION
 from vitbench.catalogue.tasks.video import LABEL_PROPAGATION
+from vitbench.catalogue.tasks.zero_shot import ZERO_SHOT_CLASSIFICATION
 
 TASK_CARDS: tuple[TaskCard, ...] = (
     LINEAR_SEGMENTATION,
@@ -30,6 +31,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     RETRIEVAL,
     KNN_CLASSIFICATION,
     LINEAR_CLASSIFICATION,
+    ZERO_SHOT_CLASSIFICATION,
     POSITION_PROBE,
     PIXEL_PROBE,
     TOKEN_NORMS,

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 _SHARED = {
     "field": "token field that is read, or several joined by + (patch_raw, patch+cls, last4, quarters_raw, block_3, ...)",
-    "view": "how the image becomes network input (whole, resize, crop, slide, flip, short, davis, long, square)",
+    "view": "how the image becomes network input (whole, resize, crop, slide, flip, short, davis, long, square, centre)",
     "image_px": "size of the view in pixels, rounded down to a multiple of the patch (unused by `whole`)",
 }
 
