@@ -118,6 +118,25 @@ def test_filters_keep_rows_and_their_numbers() -> None:
     assert isinstance(refused("leaderboard", "-b", "nobody"), NothingSelectedError)
 
 
+def test_more_cells_than_a_terminal_takes_are_the_backbones_alone_unless_more_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put("lab_ssl")
+    put("lab_ssl", "zscore", 60.0)
+    put("lab_sup", "none", 40.0)
+    whole = run("leaderboard", "-f", "csv").output
+    monkeypatch.setattr("vitbench.cli.leaderboard.MOST_CELLS", 2)
+    brief = run("leaderboard").output
+    assert "3 cells are too many" in brief
+    assert "lab_sup" in brief
+    assert "zscore" not in brief
+    assert "zscore" in run("leaderboard", "-t", "linear_segmentation").output
+    assert "zscore" in run("leaderboard", "--baseline", "nobody").output
+    assert run("leaderboard", "-f", "csv").output == whole
+    run("leaderboard", "-o", "board.txt")
+    assert "zscore" in Path("board.txt").read_text()
+
+
 def test_a_suite_shows_its_cells_and_what_was_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     put("lab_ssl")
     put("lab_sup", "none", 40.0)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vitbench.errors import RecordError
 from vitbench.identity import Slot, cell_identity
 from vitbench.records import index, reading
 from vitbench.records.frames import load_records
 from vitbench.records.inference import MetricValue
 from vitbench.records.schema import Record
 from vitbench.records.store import record_path, write
-from vitbench.records.summaries import comparable_part
+from vitbench.records.summaries import _step_by_step, comparable_part, summarised
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,35 @@ def test_an_entry_holds_what_tables_need(tmp_path: Path) -> None:
         assert (entry.seconds, entry.peak_memory_bytes, entry.machine) == (1.5, 64, "cpu Linux")
         assert entry.draws is not None
         np.testing.assert_array_equal(entry.draws, np.full(8, 0.7, np.float32))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text,
+        lambda text: text.replace('"value": 1.0', '"value": null'),
+        lambda text: text.replace('"metrics": {', '"metrics": {"broken": {"value": "high"},'),
+        lambda text: text.replace('"draws": {', '"draws": {"broken": "!",'),
+        lambda text: text.replace('"odd": true', '"odd": NaN'),
+        lambda text: text.replace('"seconds": {', '"unheard_of": 1, "seconds": {'),
+        lambda text: text.replace('"status": "ok"', '"status": "fine"'),
+        lambda text: text.replace('"headline": "rmse"', '"headline": "other"'),
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 99'),
+        lambda text: text[: len(text) // 2],
+    ],
+)
+def test_reading_in_one_go_says_what_reading_step_by_step_says(damage: Callable[[str], str], tmp_path: Path) -> None:
+    path = put(tmp_path, "a")
+    path.write_text(damage(path.read_text()))
+
+    def told(read: Callable[[], tuple[object, bytes]]) -> object:
+        try:
+            return read()
+        except RecordError as error:
+            return str(error)
+
+    quick = told(lambda: summarised(str(path)))
+    assert quick == told(lambda: _step_by_step(path.read_bytes(), str(path)))
 
 
 def test_files_added_removed_and_replaced_are_seen(tmp_path: Path) -> None:

@@ -224,6 +224,12 @@ def test_metrics_and_families_are_never_averaged_with_each_other(
     assert float(line[-1]) == pytest.approx(15.0, abs=2)
 
 
+def test_a_table_is_the_same_whichever_others_are_made(lab: Leaderboard, make_lab: Callable[[], Loaded]) -> None:
+    alone = build(make_lab(), wanted=lambda task, _dataset: task == LINEAR)
+    assert alone.tables == tuple(t for t in lab.tables if t.task == LINEAR)
+    assert (alone.records, alone.missing) == (lab.records, lab.missing)
+
+
 def test_planned_cells_without_a_record_are_not_run(
     scored: Callable[..., Record], loaded: Callable[..., Loaded]
 ) -> None:

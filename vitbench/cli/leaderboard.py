@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Format = Literal["text", "md", "csv", "json", "html", "tex"]
 By = Literal["task", "family", "backbone"]
 
+MOST_CELLS = 5000  # more are not shown unless asked for
+TOO_MANY = (
+    "{cells} cells are too many for a terminal: these are the backbones with repair {baseline}. Tables are shown of what "
+    "-t, -d, -r or -b name; -o FILE or -f csv write all."
+)
+
 
 def leaderboard(
     records: o.Records = None,
@@ -38,7 +44,7 @@ def leaderboard(
     """Show the leaderboard of a folder of records, with intervals and paired differences."""
     from vitbench.records.index import load
     from vitbench.records.store import records_root
-    from vitbench.reports.formats import FORMATS
+    from vitbench.reports.formats import FORMATS, to_text
     from vitbench.reports.leaderboard import build, narrowed
     from vitbench.reports.published import load_published
 
@@ -51,11 +57,20 @@ def leaderboard(
         return
     if suite:
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
-    board = narrowed(build(loaded, baseline, planned, load_published()), wanted)
+    cells = len(loaded.entries)
+    # More than anybody reads in a terminal, and nothing was said of which.
+    brief = format == "text" and out is None and not any((backbones, repairs, tasks, datasets)) and cells > MOST_CELLS
+    if brief := brief and any(e.slot.repair == baseline for e in loaded.entries):
+        loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot.repair == baseline))
+    made = build(loaded, baseline, planned, load_published(), o.table_filter(tasks, datasets))
+    board = narrowed(made, wanted)
     if not (board.tables or board.missing) or not loaded.entries:
         named = f"of suite {suite} " if suite else ""
         raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")
-    o.show_or_write(out, FORMATS[format](board, by))
+    if brief:
+        print(f"{to_text(board, by, tables=False)}\n{TOO_MANY.format(cells=cells, baseline=baseline)}")
+    else:
+        o.show_or_write(out, FORMATS[format](board, by))
 
 
 def _recovery(root: Path, planned: frozenset[Slot], wanted: Callable[..., bool], format: Format) -> str:

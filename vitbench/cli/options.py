@@ -163,6 +163,12 @@ def axis_filter(
     return wanted
 
 
+def table_filter(tasks: str | None, datasets: str | None) -> Callable[[str, str], bool]:
+    """The same over the tables alone: which (task, dataset) can hold a row that is wanted."""
+    wanted = axis_filter(None, None, tasks, datasets)
+    return lambda task, dataset: wanted("", "", task, dataset)
+
+
 def show_or_write(out: Path | None, text: str) -> None:
     """A report to the terminal, or to a file."""
     if out is None:

@@ -51,7 +51,8 @@ def report(
     if suite:
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
     wanted = o.axis_filter(backbones, repairs, tasks, datasets)
-    board = narrowed(build(loaded, baseline, planned, load_published()), wanted)
+    tables = o.table_filter(tasks, datasets)
+    board = narrowed(build(loaded, baseline, planned, load_published(), tables), wanted)
     if not (board.tables or board.missing) or not loaded.entries:
         named = f"of suite {suite} " if suite else ""
         raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")

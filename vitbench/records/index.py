@@ -122,12 +122,14 @@ def current(entries: Iterable[Entry]) -> list[Entry]:
 
     `unavailable` gives way to any other: weights that are gone today do not take back a number measured yesterday.
     """
-    newest: dict[Slot, Entry] = {}
+    newest: dict[tuple[str, str, str, str, int], Entry] = {}  # plain tuples are hashed and sorted sooner than slots
     for entry in entries:
-        held = newest.get(entry.slot)
+        slot = entry.slot
+        key = slot.backbone, slot.repair, slot.task, slot.dataset, slot.seed
+        held = newest.get(key)
         if held is None or _age(held) < _age(entry):
-            newest[entry.slot] = entry
-    return [newest[slot] for slot in sorted(newest)]
+            newest[key] = entry
+    return [newest[key] for key in sorted(newest)]
 
 
 def _age(entry: Entry) -> tuple[bool, str, str]:

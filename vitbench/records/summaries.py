@@ -6,15 +6,15 @@ import base64
 import binascii
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json, to_json
 
 from vitbench.catalogue import TASKS
 from vitbench.errors import RecordError
 from vitbench.identity import Slot, digest
-from vitbench.records.schema import Cost, Metric, Record, Status, document, validated
+from vitbench.records.schema import SCHEMA_VERSION, Cost, Metric, Record, Status, document, validated
 
 Summary = dict[str, Any]
 _MACHINE = ("device", "driver", "platform", "cpu")
@@ -31,13 +31,23 @@ class _Needed(BaseModel):
     reason: str = ""
     remedy: str = ""
     headline: str = ""
-    metrics: dict[str, Any] = {}
-    cost: Cost = Cost()
-    flags: dict[str, Any] = {}
-    components: dict[str, Any] = {}
-    provenance: dict[str, Any] = {}
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    cost: Cost = Field(default_factory=Cost)
+    flags: dict[str, Any] = Field(default_factory=dict)
+    components: dict[str, Any] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
     draws_key: str = ""
-    draws: dict[str, str] = {}
+    draws: dict[str, str] = Field(default_factory=dict)
+
+
+class _Current(_Needed):
+    """The same of a record of the current schema with nothing amiss: text to values in one go, replicates included."""
+
+    model_config = ConfigDict(val_json_bytes="base64")
+
+    schema_version: Literal[SCHEMA_VERSION]  # type: ignore[valid-type]
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    draws: dict[str, bytes] = Field(default_factory=dict)  # type: ignore[assignment]
 
 
 def summarised(path: str) -> tuple[Summary, bytes]:
@@ -47,7 +57,16 @@ def summarised(path: str) -> tuple[Summary, bytes]:
             content = file.read()
     except OSError as error:
         raise RecordError(f"record {path} cannot be read: {error.strerror or error}") from None
-    where = path
+    try:
+        whole = _Current.model_validate_json(content)
+        if whole.headline in whole.metrics or whole.status != "ok":
+            return _summary(whole), whole.draws.get(whole.headline, b"")
+    except ValidationError:
+        pass  # older, newer or wrong: read step by step, which says what it is
+    return _step_by_step(content, path)
+
+
+def _step_by_step(content: bytes, where: str) -> tuple[Summary, bytes]:
     found = validated(_Needed, document(content, where), where)
     if found.status == "ok" and found.headline not in found.metrics:
         raise RecordError(f"{where}: headline {found.headline!r} is not among the metrics", "run the cell again")
@@ -56,15 +75,23 @@ def summarised(path: str) -> tuple[Summary, bytes]:
         if not isinstance(metric, dict):
             raise RecordError(f"{where}: metric {found.headline!r} is not an object", "run the cell again")
         found.metrics[found.headline] = validated(Metric, metric, where)
-    return _summary(found, where)
+    return _summary(found), _replicates(found, where)
 
 
 def summary_of(record: Record) -> tuple[Summary, bytes]:
     """The same of a record in memory."""
-    return _summary(record, f"the record of {record.slot.backbone}")
+    return _summary(record), _replicates(record, f"the record of {record.slot.backbone}")
 
 
-def _summary(record: Record | _Needed, where: str) -> tuple[Summary, bytes]:
+def _replicates(record: Record | _Needed, where: str) -> bytes:
+    text = record.draws.get(record.headline, "")
+    try:
+        return base64.b64decode(text, validate=True) if text else b""
+    except (binascii.Error, ValueError):
+        raise RecordError(f"{where}: bootstrap draws are not base64 float32", "measure the cell again") from None
+
+
+def _summary(record: Record | _Needed) -> Summary:
     slot, cost, provenance = record.slot, record.cost, record.provenance
     summary: Summary = {
         "slot": [slot.backbone, slot.repair, slot.task, slot.dataset, slot.seed],
@@ -89,11 +116,7 @@ def _summary(record: Record | _Needed, where: str) -> tuple[Summary, bytes]:
     if metric is not None:
         summary["metric"] = record.headline
         summary |= metric.__dict__
-    text = record.draws.get(record.headline, "")
-    try:
-        return summary, base64.b64decode(text, validate=True) if text else b""
-    except (binascii.Error, ValueError):
-        raise RecordError(f"{where}: bootstrap draws are not base64 float32", "measure the cell again") from None
+    return summary
 
 
 @lru_cache(maxsize=4096)

@@ -125,10 +125,11 @@ def build(
     baseline: str = "none",
     planned: Collection[Slot] = (),
     published: Mapping[Key, tuple[Reference, ...]] | None = None,
+    wanted: Callable[[str, str], bool] | None = None,
 ) -> Leaderboard:
     """Tables from current records. `planned` (of a suite) are listed as "not run" where no record is.
 
-    published: values to stand beside those measured under the same protocol.
+    published: values to stand beside those measured under the same protocol. wanted(task, dataset): which tables to make.
     """
     entries = loaded.entries
     absent = [Missing(s, "not run", "no record") for s in sorted(set(planned) - {e.slot for e in entries})]
@@ -142,6 +143,8 @@ def build(
     lacking = Counter((m.slot.task, m.slot.dataset, m.slot.backbone, m.slot.repair) for m in (*absent, *failed, *nulls))
     made = []
     for task, dataset, variant, members in tables(measured):
+        if wanted is not None and not wanted(task, dataset):
+            continue
         counts = Counter({key[2:]: n for key, n in lacking.items() if key[:2] == (task, dataset)})
         table = _table(task, dataset, variant, members, counts, baseline)
         made.append(_with_published(table, published) if published else table)

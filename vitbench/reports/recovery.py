@@ -177,7 +177,9 @@ def to_markdown(tables: Sequence[RecoveryTable], title: str) -> str:
         parts.append(f"## {table.task} on {table.dataset}: {table.metric}")
         parts.append(f"{groups} images; {' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}.")
         parts.append(_grid(table, "recovered", lambda row: row.recovery))
-        if any(row.closed is not None for row in table.rows):  # flagged tokens have no gap: the clean backbone flags none
+        if any(
+            row.closed is not None for row in table.rows
+        ):  # flagged tokens have no gap: the clean backbone flags none
             parts.append(_grid(table, "gap closed", lambda row: row.closed))
     return "\n\n".join(parts) + "\n"
 
