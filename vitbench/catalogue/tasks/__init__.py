@@ -11,6 +11,7 @@ from vitbench.catalogue.tasks.depth import DEPTH
 from vitbench.catalogue.tasks.diagnostics import NEIGHBOUR_SIMILARITY, POSITION_LEAKAGE, RANK, SINGULAR_ALIGNMENT
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
 from vitbench.catalogue.tasks.foreground import FOREGROUND_ALIGNMENT, PATCH_CLS_SIMILARITY, POINT_IN_BOX
+from vitbench.catalogue.tasks.position import POSITION_MIC
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_CLASSIFICATION, TOKEN_NORMS
 from vitbench.catalogue.tasks.retrieval import INSTANCE_RETRIEVAL, RETRIEVAL
 from vitbench.catalogue.tasks.segmentation import KNN_SEGMENTATION, LINEAR_SEGMENTATION
@@ -37,6 +38,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     TOKEN_NORMS,
     NEIGHBOUR_SIMILARITY,
     POSITION_LEAKAGE,
+    POSITION_MIC,
     RANK,
     FOREGROUND_ALIGNMENT,
     POINT_IN_BOX,
