@@ -123,6 +123,9 @@ def test_attention_of_tokens_that_a_backbone_does_not_have_is_not_applicable() -
     cells = planned("lab_ssl,lab_ssl_reg4", t="attention_segmentation@registers").cells
     assert [(c.slot.backbone, c.status) for c in cells] == [("lab_ssl", "not_applicable"), ("lab_ssl_reg4", "todo")]
     assert "no register tokens" in cells[0].reason
+    added = "test_time_registers,test_time_registers[top_k=0],ph_reg,maskclip"
+    cells = planned("lab_ssl", added, "attention_segmentation@registers").cells
+    assert [c.status for c in cells] == ["todo", "not_applicable", "todo", "not_applicable"]
     [cell] = planned("patch_colour", t="attention_segmentation@ttr").cells
     assert (cell.status, "no CLS token" in cell.reason) == ("not_applicable", True)
 

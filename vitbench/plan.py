@@ -84,7 +84,7 @@ class _Builder:
                         "not_applicable", f"{step.card.name} does not act on {field_name!r}, which the task reads", ""
                     ),
                 )
-        if unsuited := _unsuited(choice.task, state.card, field_name, maps):
+        if unsuited := _unsuited(choice.task, state.card, field_name, maps, edits):
             return self._missing(slot, unsuited)
         text = self.world.text(backbone) if choice.task.card.language else None
         if text and (text.status == "unavailable" or text.status == "not_applicable"):
@@ -290,10 +290,13 @@ class _Refused:
     remedy: str
 
 
-def _unsuited(task: TaskRef, card: BackboneCard, field_name: str, maps: tuple[RepairStep, ...]) -> _Refused | None:
+def _unsuited(
+    task: TaskRef, card: BackboneCard, field_name: str, maps: tuple[RepairStep, ...], edits: tuple[RepairStep, ...]
+) -> _Refused | None:
     """Why a task cannot be asked of a backbone (of unknown ones only the pass will tell) or of what a repair makes of it."""
+    registers = card.registers or sum(step.card.registers(step.params) for step in edits)
     for name in (field_name, *task.card.aux(task.settings)):
-        reason = absent(name, card.prefix_tokens - card.registers, card.registers) if card.embed_dim else ""
+        reason = absent(name, card.prefix_tokens - card.registers, registers) if card.embed_dim else ""
         if reason:
             return _Refused("not_applicable", f"{card.name} has {reason}, so no {name!r}", "")
     compared = task.card.compared

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.backbones.by_hand import images as pictures
 from tests.backbones.by_hand import tiny, view
+from vitbench.backbones.adapters import attention_parts
 from vitbench.backbones.edits import Edit, EditContext
 from vitbench.backbones.load import load_backbone
 from vitbench.catalogue.edits import RegisterParams
@@ -123,6 +124,34 @@ def test_the_added_token_starts_at_zero_and_at_the_bias_of_a_pre_norm() -> None:
         assert watch.first.shape[1] == 1 + 16 + 2
         start = module.norm_pre.bias if "clip" in kind else torch.zeros(48)
         assert torch.equal(watch.first[0, -2:], start.expand(2, -1))
+
+
+@pytest.mark.parametrize("kind", ["vit_small_patch16_224", "eva02_small_patch14_224", "vit_small_patch16_dinov3"])
+def test_what_added_tokens_attend_to_is_register_attention_where_there_are_no_registers(kind: str) -> None:
+    module = tiny(kind)
+    plain = view(module)
+    state = {"blocks": torch.tensor([0]), "neurons": torch.tensor([3])}
+    edited = build_repair("test_time_registers[registers=2]").edit(plain, state)
+    seen: list[Tensor] = []
+    parts = attention_parts(plain.blocks[-1])
+
+    def keep(_module: object, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        seen.append(parts.logits(args[0], kwargs.get("rope")).softmax(dim=-1).mean(dim=1))
+
+    handle = parts.module.register_forward_pre_hook(keep, with_kwargs=True)
+    patch, keys = plain.card.patch_px, ["a", "b"]
+    tokens = edited.tokens(pictures(2, (4 * patch, 3 * patch)), TokenRequest(("register_attention",)), keys)
+    handle.remove()
+    own = plain.card.registers
+    rows = slice(plain.prefix - own, plain.prefix) if own else slice(-2, None)
+    expected = seen[0][:, rows, plain.prefix : plain.prefix + 12].reshape(2, -1, 4, 3)
+    assert expected.shape[1] == (own or 2)
+    torch.testing.assert_close(tokens["register_attention"], expected, rtol=1e-4, atol=1e-6)
+    only = edited.tokens(pictures(2, (4 * patch, 3 * patch)), TokenRequest(("cls_attention",)), keys)
+    both = edited.tokens(
+        pictures(2, (4 * patch, 3 * patch)), TokenRequest(("cls_attention", "register_attention")), keys
+    )
+    torch.testing.assert_close(both["cls_attention"], only["cls_attention"], rtol=1e-4, atol=1e-6)
 
 
 def test_no_outliers_no_train_tokens_no_vit_and_no_such_block_are_said() -> None:

@@ -70,7 +70,10 @@ class Edit:
     """Base of all edits: override what is needed; return a new tensor or the one given, never change it in place.
 
     Anything random depends on a seed of the edit's own and on `context.keys`, never on the batch.
+    added_registers: how many tokens it appends in `before_blocks`; whatever is appended is a register.
     """
+
+    added_registers: int = 0
 
     def before_blocks(self, x: Tensor, context: EditContext) -> Tensor:
         """Tokens b T c before the first block. Tokens may be appended at the end; RoPE and fields skip them."""

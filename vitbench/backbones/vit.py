@@ -55,6 +55,9 @@ class ViT(Backbone):
         self.blocks: list[nn.Module] = list(module.blocks)  # type: ignore[arg-type]
         self.depth = len(self.blocks)
         self.has_cls = getattr(module, "cls_token", None) is not None
+        # Registers that edits append are looked at where the backbone has none of its own.
+        own = self.prefix - int(self.has_cls)
+        self.added_registers = 0 if own else sum(edit.added_registers for edit in self.edits)
         first = next(module.parameters())
         self.device, self.dtype = first.device, first.dtype
         self._directions: Tensor | None = None
@@ -156,7 +159,7 @@ class _Taken:
         if "patch_embed" in kinds:
             self._on_patch_embed(stack)
         if kinds & {"cls_attention", "register_attention"}:
-            self._on_attention(stack)
+            self._on_attention(stack, self.view.added_registers if "register_attention" in kinds else 0)
         if "attention_spread" in kinds:
             self._on_spread(stack)
 
@@ -203,17 +206,21 @@ class _Taken:
         patch_embed: nn.Module = self.view.module.patch_embed  # type: ignore[assignment]
         stack.callback(patch_embed.register_forward_hook(hook).remove)
 
-    def _on_attention(self, stack: ExitStack) -> None:
+    def _on_attention(self, stack: ExitStack, added: int) -> None:
         last = self.view.depth - 1
         parts = attention_parts(self.view.blocks[last])
         editor = self.replaced.get(last)
 
         def hook(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
-            prefix, rope = self.context.prefix, kwargs.get("rope")
-            if editor is None:
-                weights = parts.logits(args[0], rope, queries=prefix).softmax(dim=-1, dtype=torch.float32)
-            else:
-                weights = editor.weights(last, parts, args[0], rope, self.context)[:, :, :prefix]
+            x, prefix, rope = args[0], self.context.prefix, kwargs.get("rope")
+            rows = [*range(prefix), *range(x.shape[1] - added, x.shape[1])]
+            if editor is not None:
+                weights = editor.weights(last, parts, x, rope, self.context)[:, :, rows]
+            elif not added:
+                weights = parts.logits(x, rope, queries=prefix).softmax(dim=-1, dtype=torch.float32)
+            else:  # an image at a time, as in `_on_spread`
+                logits = torch.cat([parts.logits(image[None], rope)[:, :, rows] for image in x])
+                weights = logits.softmax(dim=-1, dtype=torch.float32)
             self.prefix_attention = weights[..., self.context.patch_slice]
 
         stack.callback(parts.module.register_forward_pre_hook(hook, with_kwargs=True).remove)

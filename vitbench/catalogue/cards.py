@@ -80,7 +80,7 @@ class RepairCard:
     when it runs another backbone. role: what is expected of it, "repair" or "control" (a negative control).
     applied_only: parameters that its fit does not depend on; cells that differ in them alone share one fit.
     stochastic: its fit depends on the seed; one that does not is shared by all seeds.
-    forwards: how many forwards of the backbone one image takes, with given parameters.
+    forwards: how many forwards of the backbone one image takes, with given parameters. registers: how many it appends.
     """
 
     name: str
@@ -102,6 +102,7 @@ class RepairCard:
     applied_only: tuple[str, ...] = ()
     stochastic: bool = False
     forwards: Callable[[Any], int] = lambda _params: 1
+    registers: Callable[[Any], int] = lambda _params: 0
     version: int = 1  # raised when the same parameters give other tokens; part of the identity
 
 

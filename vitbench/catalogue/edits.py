@@ -165,6 +165,7 @@ TEST_TIME_REGISTERS = RepairCard(
     needs=("norms",),
     needs_fit=True,
     edits=True,
+    registers=lambda params: params.registers * (params.top_k != 0),
     summary="moves the activations of neurons that make outliers to a token added at test time",
     source=Source("Jiang et al.", 2025, "2506.08010"),
     upstream_licence="none (re-implemented)",

@@ -125,6 +125,7 @@ PH_REG = RepairCard(
     needs_fit=True,
     edits=True,
     stochastic=True,
+    registers=lambda params: params.registers * (params.epochs > 0),
     summary="adds registers and teaches a few weights what an average over shifted views gives",
     source=_PH_REG,
     upstream_licence="Apache-2.0 (re-implemented)",

@@ -16,7 +16,7 @@ singular_cosine  |cosine| of patches after every block with the block's singular
 attention_spread   last block, patches to patches, mean over heads: entropy (nats), distance (patches), effective number,
                    support, share of attention on patches   b 5 h w
 cls_attention  last block, CLS to patches, per head       b a h w
-register_attention  last block, registers to patches, mean over heads   b r h w
+register_attention  last block, registers to patches, mean over heads; where the backbone has none, those an edit appends   b r h w
 pixels         the view's own pixels per patch in 0..1 (channel-last p p 3)       b h w 3pp
 flags          tokens where a defect was planted          b h w
 A backbone without such directions or with hidden attention gives `singular_cosine` and `attention_spread` no rows (b 0 h w).

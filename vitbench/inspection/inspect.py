@@ -167,7 +167,7 @@ def _twin(card: Any, backbone: str) -> str:
 def _attention(model: Backbone) -> tuple[str, ...]:
     if not isinstance(model, ViT):
         return ()
-    registers = model.prefix - int(model.has_cls)
+    registers = model.prefix - int(model.has_cls) or model.added_registers
     return ("cls_attention",) * model.has_cls + ("register_attention",) * bool(registers)
 
 

@@ -58,7 +58,7 @@ class AddRegisters(Edit):
     """Appends tokens (m c), the same for every image, without positions; the order of tokens is nothing to a ViT."""
 
     def __init__(self, registers: Tensor) -> None:
-        self.registers = registers
+        self.registers, self.added_registers = registers, len(registers)
 
     def before_blocks(self, x: Tensor, context: EditContext) -> Tensor:
         return torch.cat((x, self.registers.to(x).expand(len(x), -1, -1)), dim=1)

@@ -80,6 +80,7 @@ class MoveToRegisters(Edit):
 
     def __init__(self, neurons: dict[int, Tensor], params: RegisterParams, start: Any = None) -> None:
         self.neurons, self.params, self.start = neurons, params, start
+        self.added_registers = params.registers
 
     def before_blocks(self, x: Tensor, context: EditContext) -> Tensor:
         added = x.new_zeros(len(x), self.params.registers, x.shape[-1])
