@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
 from tests import layouts
@@ -120,3 +122,35 @@ def test_a_subset_that_makes_no_sense_is_a_usage_error(more: list[str], run: Run
     code, _, err = run(*cell("knn_classification", "imagenet1k", *more))
     assert code == 2
     assert "--subset" in err
+
+
+def _own_folder(root: Path, split: str, count: int) -> None:
+    for i in range(count):
+        scene = layouts.scene(i)
+        layouts.jpeg(root / split / "images" / f"{i}.jpg", scene.image)
+        layouts.png(root / split / "masks" / f"{i}.png", scene.segmentation)
+        layouts.png(root / split / "depth" / f"{i}.png", np.round(scene.depth * 1000).astype(np.uint16))
+
+
+def test_workers_decode_in_processes_of_their_own_and_tasks_with_other_targets_share_the_pass(
+    run: Run, tmp_path: Path
+) -> None:
+    _own_folder(tmp_path / "mine", "train", 6)
+    _own_folder(tmp_path / "mine", "val", 4)
+    tasks = "knn_segmentation[image_px=32],depth[image_px=32]"
+    arguments = [*cell(tasks, "folder:mine")[:-1], "1", "--decoders", "1"]
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    assert "2 cells: 2 ok" in out
+    assert "10 forwards" in out, "each image once, for both tasks"
+    own = {p.pid for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())}
+    assert not own, "no process is left"
+
+    def values(folder: str) -> dict[str, Any]:
+        found = [json.loads(path.read_text()) for path in (tmp_path / folder).rglob("*.json")]
+        return {r["identity"]: r["metrics"][r["headline"]]["value"] for r in found}
+
+    by_processes = values("runs")
+    code, _, err = run(*cell(tasks, "folder:mine"), "--decoders", "0", "--records", "again", "--cache", "other")
+    assert code == 0, err
+    assert values("again") == by_processes

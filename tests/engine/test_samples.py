@@ -154,7 +154,8 @@ def test_skipping_corrupt_samples_counts_masks_too(root: Path, pool: Decoders) -
     assert len(list(samples.placed(VIEW, 8))) == 5
 
 
-def test_few_samples_are_not_worth_a_process_unless_one_is_asked_for() -> None:
+def test_few_samples_or_cores_are_not_worth_a_process_unless_one_is_asked_for() -> None:
+    assert not Decoders(None, decoders.CORES - 1).worth_it(10**6)
     assert not Decoders(None, 8).worth_it(decoders.MANY - 1)
     assert Decoders(None, 8).worth_it(decoders.MANY)
     assert Decoders(1, 8).worth_it(1)
@@ -219,12 +220,26 @@ def test_decoding_processes_end_with_the_one_they_decode_for(how: signal.Signals
     assert not alive
 
 
-def test_a_process_that_decodes_imports_neither_torch_nor_datasets() -> None:
-    code = (
-        "import sys; import vitbench.engine.decoders, vitbench.tokens.placing, vitbench.data.layout, vitbench.data.folder;"
-        "print(sorted({'torch', 'datasets', 'pandas', 'pyarrow'} & set(sys.modules)))"
+HEAVY = """
+import subprocess, sys
+from vitbench.engine.decoders import decoded
+decoded(bytes.fromhex(sys.argv[1]), [{"key": [""], "image": [sys.argv[2]]}])
+print(sorted({"torch", "datasets", "pandas", "pyarrow"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("cut", ["placed", "targets"])
+def test_a_process_that_decodes_imports_neither_torch_nor_datasets(
+    cut: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = Samples(ref("ade20k", "train", pictures="x"), root, Decoders(1, 1))
+    sent: list[bytes] = []
+    monkeypatch.setattr(Decoders, "by_processes", lambda self, recipe, rows: sent.append(recipe) or iter(rows))
+    list(samples.placed(VIEW, 8) if cut == "placed" else samples.targets(samples.keys, ["segmentation"]))
+    file = sorted((root / "ADEChallengeData2016/images/training").iterdir())[0].relative_to(
+        root / "ADEChallengeData2016"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", HEAVY, sent[0].hex(), str(file)], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 
 

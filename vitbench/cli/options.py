@@ -62,7 +62,9 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never ask a hub; what 
 Workers = Annotated[int | None, typer.Option(help="Worker processes; 0 runs everything in this one.")]
 Decoders = Annotated[
     int | None,
-    typer.Option(min=0, help="Processes per worker that decode images; 0: threads only [default: the worker's cores]."),
+    typer.Option(
+        min=0, help="Processes per worker that decode images; 0: threads [default: threads below 4 cores a worker]."
+    ),
 ]
 CacheBudget = Annotated[str | None, typer.Option(help="Most bytes of stored tokens, such as 20GB.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds after which a pass, fit or cell is given up.")]

@@ -24,9 +24,7 @@ class RunOptions:
     device: str = "auto"
     offline: bool = False
     workers: int | None = None  # None: one per GPU, else one per two... see `worker_count`
-    decoders: int | None = (
-        None  # processes that decode images, per worker; 0: threads only; None: its share of the cores
-    )
+    decoders: int | None = None  # processes that decode images, per worker; 0: threads; None: see `Decoders`
     cache_budget: int | None = None
     timeout_s: float | None = None
     command: tuple[str, ...] = ()

@@ -16,13 +16,12 @@ from safetensors.torch import load_file, save_file
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.views import View
 from vitbench.data.load import load
-from vitbench.engine.decoders import Decoders, Recipe, by_threads
+from vitbench.engine.decoders import Decoders, Recipe, by_threads, named, views_of
 from vitbench.engine.workspace import state_path
 from vitbench.errors import DataError
 from vitbench.jobs import SplitRef
 from vitbench.repairs.base import Repair, State
 from vitbench.tasks.base import Batch
-from vitbench.tokens.placing import place
 from vitbench.tokens.store import StoredTokens
 from vitbench.tokens.types import Tokens
 
@@ -81,7 +80,7 @@ class Samples:
         Raises DataError naming all that cannot be read, or leaves them out if told to. Targets are decoded along only
         where corrupt ones are to be left out too.
         """
-        cut = partial(_views, view=view, patch_px=patch_px)
+        cut = partial(views_of, view=view, patch_px=patch_px)
         broken: list[str] = []
         dataset = self._dataset
         if self._images_alone and self._stored:
@@ -101,7 +100,7 @@ class Samples:
         """
         images = [key for key, _ in groupby(keys, _image_of)]
         broken: list[str] = []
-        found = self._decoded(self._dataset, images, partial(_only, names=tuple(names)))
+        found = self._decoded(self._dataset, images, partial(named, names=tuple(names)))
         for target, (_, windows) in zip(found, groupby(keys, _image_of), strict=True):
             if isinstance(target, DataError):
                 broken.append(target.message)
@@ -140,15 +139,6 @@ def _recipe(dataset: Dataset, cut: Callable[[Mapping[str, Any]], Any]) -> bytes 
     """How rows are decoded elsewhere; None for data sets that cannot be decoded elsewhere."""
     transform = dataset.format["format_kwargs"].get("transform")
     return Recipe(transform, cut).packed() if transform else None
-
-
-def _views(sample: Mapping[str, Any], view: View, patch_px: int) -> Any:
-    return place(sample["image"], view, patch_px)
-
-
-def _only(sample: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    # What belongs to a target travels with it: `boxes_track` with `boxes`.
-    return {n: sample[n] for n in sample if n in names or n.rpartition("_")[0] in names}
 
 
 def _image_of(key: str) -> str:
