@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitbench.errors import DataError, UsageError
+from vitbench.errors import NothingSelectedError, UsageError
 from vitbench.inspection.pictures import fitted, gather
 
 
@@ -46,9 +46,9 @@ def test_files_folders_and_scenes_come_in_the_order_given_up_to_the_limit(tmp_pa
 
 
 def test_what_is_no_image_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no file .*photo\.jpg"):
+    with pytest.raises(UsageError, match=r"no file .*photo\.jpg"):
         gather([str(tmp_path / "photo.jpg")], 1)
-    with pytest.raises(DataError, match="no image in"):
+    with pytest.raises(NothingSelectedError, match="no image in"):
         gather([str(tmp_path)], 1)
     with pytest.raises(UsageError, match="no scene '500'"):
         gather(["scenes:500"], 1)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitbench.data.folder_index import IMAGE_SUFFIXES
 from vitbench.data.images import Bytes, read_image
-from vitbench.errors import DataError, UsageError
+from vitbench.errors import NothingSelectedError, UsageError
 from vitbench.inspection.looks import Picture
 
 SCENES = "scenes"
@@ -20,7 +20,7 @@ TARGETS = {"masks", "depth"}  # folders beside images/ in which a data set keeps
 def gather(names: Iterable[str], limit: int) -> list[tuple[str, Bytes]]:
     """The first `limit` images (name, uint8 h w 3) of files, folders and `scenes[:INDEX]`, in the order given.
 
-    Raises DataError for a file that is no image or not there, UsageError where nothing is named.
+    Raises DataError for a file that is no image, UsageError for one that is not there, NothingSelectedError for a folder of none.
     """
     found: list[tuple[str, Bytes]] = []
     for name in names:
@@ -42,12 +42,14 @@ def _sources(name: str) -> Iterator[Path | tuple[str, Bytes]]:
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         files = [p for p in files if not TARGETS & set(p.relative_to(path).parts[:-1])]
         if not files:
-            raise DataError(
+            raise NothingSelectedError(
                 f"there is no image in {path}", f"images are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         yield from files
-    else:
+    elif path.exists():
         yield path
+    else:
+        raise UsageError(f"there is no file {path}", "give image files, a folder, or `scenes:0` for one of the lab's")
 
 
 def _scenes(index: str) -> Iterator[tuple[str, Bytes]]:
