@@ -69,6 +69,17 @@ def test_many_prompts_give_what_few_at_a_time_give(tmp_path: Path, monkeypatch: 
     torch.testing.assert_close(whole.norm(dim=-1), torch.ones(5))
 
 
+def test_prompts_are_read_as_far_as_the_longest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = tiny_clip("ViT-B-16", tmp_path)
+    built: list[int] = []
+    model = OpenClipLanguage._model
+    monkeypatch.setattr(OpenClipLanguage, "_model", lambda self, n: (built.append(n), model(self, n))[1])
+    prompts = [["a photo of a dog."], ["a photo of a great white shark."], ["a " * 100]]
+    short, whole = language(path).classifier(prompts[:2]), language(path).classifier(prompts)
+    assert built == [10, 77]
+    torch.testing.assert_close(short, whole[:2], rtol=1e-5, atol=1e-6)
+
+
 def test_imagenet_has_a_curated_name_for_each_wordnet_id(tmp_path: Path) -> None:
     names = language(tiny_clip("ViT-B-16", tmp_path)[1]).imagenet_names()
     assert len(names) == 1000

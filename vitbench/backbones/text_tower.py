@@ -5,8 +5,10 @@ The backbone is the image tower, so of the image side only the projection into t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from vitbench.errors import NotApplicableError, UnavailableError, UsageError, We
 TEXTS_AT_ONCE = 512
 # Where open_clip keeps the map from CLS to the shared space: its own ViT, a timm ViT's classifier, a head beside it.
 _OWN, _HEADS = "visual.proj", ("visual.trunk.head", "visual.head.proj")
+_POSITIONS = frozenset(("positional_embedding", "text.positional_embedding"))
 _UNUSED = ("logit_scale", "logit_bias", "attn_mask", "text.attn_mask")
 
 
@@ -51,9 +54,14 @@ class OpenClipLanguage:
 
     @torch.inference_mode()
     def classifier(self, prompts: Sequence[Sequence[str]]) -> Tensor:
-        step = max(TEXTS_AT_ONCE // max(len(p) for p in prompts), 1)
-        parts = [self._classes(prompts[i : i + step]) for i in range(0, len(prompts), step)]
-        return torch.cat(parts)
+        tokens = _open_clip().get_tokenizer(self.tower.model)([text for texts in prompts for text in texts])
+        length = self._length(tokens)
+        model = self._model(length)
+        starts = range(0, len(tokens), TEXTS_AT_ONCE)
+        parts = (tokens[i : i + TEXTS_AT_ONCE, :length].to(self.device) for i in starts)
+        unit = torch.cat([model.encode_text(part, normalize=True) for part in parts])
+        ends = list(accumulate((len(texts) for texts in prompts), initial=0))
+        return normalize(torch.stack([unit[i:j].mean(0) for i, j in pairwise(ends)]), dim=-1)
 
     def templates(self, name: str) -> tuple[str, ...]:
         if name == "photo":
@@ -65,32 +73,37 @@ class OpenClipLanguage:
     def imagenet_names(self) -> Mapping[str, str]:
         return dict(zip(ImageNetInfo("imagenet-1k").label_names(), _open_clip().IMAGENET_CLASSNAMES, strict=True))
 
-    def _classes(self, prompts: Sequence[Sequence[str]]) -> Tensor:
-        tokens = self._tokenizer([text for texts in prompts for text in texts]).to(self.device)
-        embeddings = self._model.encode_text(tokens, normalize=True).split([len(texts) for texts in prompts])
-        return normalize(torch.stack([e.mean(0) for e in embeddings]), dim=-1)
-
     @cached_property
-    def _tokenizer(self) -> Any:
-        return _open_clip().get_tokenizer(self.tower.model)
-
-    @cached_property
-    def _model(self) -> Any:
+    def _config(self) -> dict[str, Any]:
         package = _open_clip()
-        config = package.get_model_config(self.tower.model)
+        config: dict[str, Any] | None = package.get_model_config(self.tower.model)
         if config is None:
             raise UsageError(
                 f"open_clip {package.__version__} has no model {self.tower.model!r}",
                 "install a newer one, or register it with open_clip.add_model_config",
             )
+        return config
+
+    def _length(self, tokens: Tensor) -> int:
+        """How many tokens must be read: causal attention makes what stands behind the last one's end of no effect."""
+        text = self._config["text_cfg"]
+        if text.get("no_causal_mask") or text.get("embed_cls") or text.get("pool_type", "argmax") != "argmax":
+            return tokens.shape[1]
+        return int(tokens.argmax(-1).max()) + 1  # the end has the largest id
+
+    def _model(self, length: int) -> Any:
+        package, config = _open_clip(), copy.deepcopy(self._config)
+        config["text_cfg"]["context_length"] = length
         model: nn.Module = (package.CustomTextCLIP if config.pop("custom_text", False) else package.CLIP)(**config)
         del model.visual
-        self._fill(model)
+        self._fill(model, length)
         return model.eval().requires_grad_(False).to(self.device)
 
-    def _fill(self, model: nn.Module) -> None:
+    def _fill(self, model: nn.Module, length: int) -> None:
         own = {key: value for key, value in model.state_dict().items() if key not in _UNUSED}
         state = {key: value for key, value in self._text.items() if key not in _UNUSED}
+        for key in _POSITIONS & state.keys():
+            state[key] = state[key][:length]
         for key in sorted(own.keys() | state.keys()):
             there, wanted = state.get(key), own.get(key)
             if there is None or wanted is None or there.shape != wanted.shape:

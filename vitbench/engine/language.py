@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from vitbench.backbones.text_tower import OpenClipLanguage
 from vitbench.catalogue.language import TextState, describe_text
+from vitbench.engine.cells import lock
 from vitbench.engine.options import RunOptions
 from vitbench.engine.workspace import state_path
-from vitbench.errors import UnavailableError
+from vitbench.errors import StorageError, UnavailableError
 from vitbench.identity import digest
 
 
@@ -30,15 +30,20 @@ class CachedLanguage:
 
     def classifier(self, prompts: Sequence[Sequence[str]]) -> Tensor:
         asked = [self._state.tower.model, self._state.digest, [list(texts) for texts in prompts]]
-        path = state_path(self._options, f"text-{digest(asked)}")
-        if path.is_file():
-            kept: Tensor = load_file(path, device=str(self._device))["classes"]
-            return kept
-        classes = self._said.classifier(prompts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.writing")
-        save_file({"classes": classes.cpu().contiguous()}, partial)
-        partial.replace(path)
+        name = f"text-{digest(asked)}"
+        path = state_path(self._options, name)
+        with lock(self._options, name):  # ImageNet's 80,000 prompts are embedded once, by whoever is first
+            if path.is_file():
+                kept: Tensor = load_file(path, device=str(self._device))["classes"]
+                return kept
+            classes = self._said.classifier(prompts)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(".writing")
+                save_file({"classes": classes.cpu().contiguous()}, partial)
+                partial.replace(path)
+            except OSError as error:
+                raise StorageError(f"cannot write {path}: {error}", "free space, or use --cache") from error
         return classes
 
     def templates(self, name: str) -> tuple[str, ...]:
