@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -113,14 +114,24 @@ class Waiting(Repair):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_terminate_are_exit_code_130_and_the_same_command_goes_on(tmp_path: Path, sent: int) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
-    arguments = ["run", *CELL[:3], "waiting", *CELL[4:-1], "1", "--plugin", "waiting.py"]
+    colours = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    for split in ("train", "val"):
+        for i, colour in enumerate(colours):
+            for kind, values in (("images", colour), ("masks", colour[..., 0] % 2)):
+                (tmp_path / "mine" / split / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values).save(tmp_path / "mine" / split / kind / f"{i}.png")
+    task = ("-t", "linear_segmentation[image_px=32]", "-d", "folder:mine", "--workers", "1", "--decoders", "1")
+    arguments = ["run", "-b", "patch_colour", "-r", "waiting", *task, "--plugin", "waiting.py"]
     process = spawned(tmp_path, *arguments)
     while not (tmp_path / "begun").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) >= 3, "a worker, a process that decodes, and their trackers"
     process.send_signal(sent)
     _, err = process.communicate(timeout=300)  # until the last worker has closed its end too
     assert (process.returncode, "the same command goes on" in err) == (130, True), err
+    assert not psutil.wait_procs(below, 30)[1], "nothing is left behind"
     (tmp_path / "go").touch()
     again = spawned(tmp_path, *arguments)
     out, err = again.communicate(timeout=300)
