@@ -11,7 +11,7 @@ from vitbench.heads.pixel_loss import pixel_loss
 
 
 @pytest.mark.parametrize("values", [1, 1 << 21])
-@pytest.mark.parametrize("hw", [(9, 9), (30, 17), (3, 4)])
+@pytest.mark.parametrize("hw", [(9, 9), (30, 17), (3, 4), (9, 15), (13, 20), (7, 10)])
 def test_loss_and_gradient_are_torchs_with_void_in_the_mean(
     hw: tuple[int, int], values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -27,6 +27,37 @@ def test_loss_and_gradient_are_torchs_with_void_in_the_mean(
     torch.testing.assert_close(found, expected)
     (2 * found).backward()
     (2 * expected).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("width", [15, 20])
+def test_cells_of_a_whole_number_of_pixels_need_no_exponential_each(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 5, (3, 9, width), generator=g)
+    labels[0, :, 3:5] = 255
+    swept = module.PixelLoss._swept
+    monkeypatch.setattr(module.PixelLoss, "_swept", lambda *_: pytest.fail("one exponential for each pixel and class"))
+    loss = module.PixelLoss(labels, 255)  # one batch of labels, several heads
+    for scale in (0.0, 1.0, 8.0):
+        logits = (scale * torch.randn(3, 5, 4, 5, generator=g)).requires_grad_()
+        found, slope = loss.evaluated(logits.detach())
+        expected, wanted = swept(loss, logits.detach())
+        torch.testing.assert_close(float(found), float(expected), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(slope, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_logits_too_far_apart_for_a_series_are_taken_one_by_one() -> None:
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[0, 0, 0, 0], logits[0, 1, :, 1] = 300.0, 300.0
+    labels = torch.zeros(1, 6, 6, dtype=torch.int64)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found = pixel_loss(ours, labels, 255)
+    expected = F.cross_entropy(F.interpolate(theirs, (6, 6), mode="bilinear"), labels)
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
 
 

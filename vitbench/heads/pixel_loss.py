@@ -1,7 +1,7 @@
 """Pixel cross-entropy of bilinearly upsampled logits, with its gradient, strip by strip.
 
-Upsampling is two small matrix products, and so is its gradient; the loss and the gradient come from one sweep over the
-pixels, a strip at a time, so memory grows with neither the batch nor the classes: many heads can be trained on one stream.
+Upsampling is linear, so all that depends on the labels alone is made once on the grid and serves every head of a stream; the
+loss and the gradient come from one sweep over the pixels, so memory grows with neither the batch nor the classes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 _VALUES = {"cpu": 1 << 20}  # pixels x classes at once: what stays in a CPU's caches
 _VALUES_ELSEWHERE = 1 << 27
+_DEEPEST = -80.0  # exp of it is still a normal float32
 
 
 def stretch(length: int, cells: int, device: torch.device) -> Tensor:
@@ -23,35 +24,68 @@ def stretch(length: int, cells: int, device: torch.device) -> Tensor:
 
 def pixel_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
     """Cross-entropy of logits (b k h w) upsampled to labels (b H W), summed over valid pixels, over all pixels."""
-    loss: Tensor = _PixelLoss.apply(logits, labels, ignore_index)
-    return loss
+    return PixelLoss(labels, ignore_index)(logits)
+
+
+class PixelLoss:
+    """`pixel_loss` of one batch of labels (b H W), for the logits of many heads."""
+
+    def __init__(self, labels: Tensor, ignore_index: int) -> None:
+        self._labels, self._ignore = labels, ignore_index
+        self._values = _VALUES.get(labels.device.type, _VALUES_ELSEWHERE)
+        self._even: _EvenSteps | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """logits b k h w -> the loss, with a gradient for them."""
+        loss: Tensor = _PixelLoss.apply(logits, self)
+        return loss
+
+    def evaluated(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (float64) and its gradient for the logits, both times the number of pixels."""
+        columns, cells = self._labels.shape[2], logits.shape[3]
+        if columns % cells == 0 and columns > cells:
+            if self._even is None or self._even.grid != logits.shape[1:]:
+                self._even = _EvenSteps(self._labels, self._ignore, logits, self._values)
+            if (found := self._even.evaluated(logits)) is not None:
+                return found
+        return self._swept(logits)
+
+    def _swept(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        b, k, h, w = logits.shape
+        labels = self._labels
+        down = stretch(labels.shape[1], h, logits.device)
+        across = stretch(labels.shape[2], w, logits.device)
+        images, strip = _chunk(self._values, k * labels.shape[2], labels.shape[1])
+        gradient = torch.zeros_like(logits)
+        total = logits.new_zeros((), dtype=torch.float64)
+        for i in range(0, b, images):
+            for r in range(0, labels.shape[1], strip):
+                loss, slope = _part(
+                    logits[i : i + images], labels[i : i + images, r : r + strip], down[r : r + strip], across, self._ignore
+                )  # fmt: skip
+                total += loss
+                gradient[i : i + images] += slope
+        return total, gradient
+
+
+def _chunk(values: int, per_row: int, rows: int) -> tuple[int, int]:
+    """How many images, and how many rows of each, are in work at once."""
+    strip = max(values // per_row, 1)
+    return max(strip // rows, 1), min(strip, rows)
 
 
 class _PixelLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-        b, k, h, w = logits.shape
-        down = stretch(labels.shape[1], h, logits.device)
-        across = stretch(labels.shape[2], w, logits.device)
-        values = _VALUES.get(logits.device.type, _VALUES_ELSEWHERE)
-        step = max(values // (k * labels[0].numel()), 1)  # images
-        strip = labels.shape[1] if k * labels[0].numel() <= values else max(values // (k * labels.shape[2]), 1)  # rows
-        gradient = torch.zeros_like(logits)
-        total = logits.new_zeros((), dtype=torch.float64)
-        for i in range(0, b, step):
-            for r in range(0, labels.shape[1], strip):
-                loss, slope = _part(
-                    logits[i : i + step], labels[i : i + step, r : r + strip], down[r : r + strip], across, ignore_index
-                )
-                total += loss
-                gradient[i : i + step] += slope
-        ctx.save_for_backward(gradient.div_(labels.numel()))
-        return (total / labels.numel()).to(logits.dtype)
+    def forward(ctx: Any, logits: Tensor, targets: PixelLoss) -> Tensor:
+        total, gradient = targets.evaluated(logits)
+        pixels = targets._labels.numel()
+        ctx.save_for_backward(gradient.div_(pixels))
+        return (total / pixels).to(logits.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None
+        return gradient * grad, None
 
 
 def _part(logits: Tensor, labels: Tensor, down: Tensor, across: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -68,3 +102,89 @@ def _part(logits: Tensor, labels: Tensor, down: Tensor, across: Tensor, ignore_i
     shares *= valid / mass
     shares.scatter_add_(1, truth, -valid.to(shares.dtype))
     return loss, torch.matmul(down.T, (shares.flatten(0, 2) @ across).view(*rows.shape[:3], -1))
+
+
+class _EvenSteps:
+    """Where a cell is u pixels wide: between two cell centres logits are linear, so exponentials are geometric series.
+
+    One product per pixel and class takes the place of an exponential and of the upsampling. Arrays are u n k r s: the j-th
+    pixel after a centre, image, class, row, and the s = w + 1 spaces between centres (or the border and a centre).
+    """
+
+    def __init__(self, labels: Tensor, ignore_index: int, logits: Tensor, values: int) -> None:
+        self.grid = logits.shape[1:]
+        k, h, w = self.grid
+        self._u = u = labels.shape[2] // w
+        self._down = stretch(labels.shape[1], h, logits.device)
+        at = (torch.arange(u, device=logits.device) + 0.5 * (u % 2 == 0)) / u  # where pixels are in a space
+        self._first, self._sides = float(at[0]), torch.stack([1 - at, at])
+        valid = labels != ignore_index
+        self._truth = _carried_down(labels.masked_fill(~valid, 0), valid, (k, h, w))
+        padded = torch.nn.functional.pad(valid.to(logits.dtype), (u - u // 2, u // 2))
+        self._valid = padded.view(*labels.shape[:2], w + 1, u).permute(3, 0, 1, 2).contiguous()
+        self._images, self._strip = _chunk(values, k * u * (w + 1), labels.shape[1])
+        self._images = min(self._images, len(labels))
+        self._room = logits.new_empty(u * self._images * k * self._strip * (w + 1))
+
+    def evaluated(self, logits: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The summed loss and its gradient; None where logits are so far apart that float32 could not hold the series."""
+        below = logits - logits.amax(1, keepdim=True)  # the same for all classes of a pixel, so the shares stay
+        if float(below.amin()) < _DEEPEST:
+            return None
+        padded = torch.cat([below[..., :1], below, below[..., -1:]], -1)
+        gradient = torch.zeros_like(padded)
+        total = -(below.double() * self._truth).sum()
+        for i in range(0, len(logits), self._images):
+            for r in range(0, self._valid.shape[2], self._strip):
+                down = self._down[r : r + self._strip]
+                rows = torch.matmul(down, padded[i : i + self._images])
+                loss, slope = self._spaces(rows, self._valid[:, i : i + self._images, r : r + self._strip])
+                total += loss
+                gradient[i : i + self._images] += torch.matmul(down.T, slope)
+        inside = gradient[..., 1:-1].contiguous()
+        inside[..., 0] += gradient[..., 0]
+        inside[..., -1] += gradient[..., -1]
+        return total, inside.sub_(self._truth)
+
+    def _spaces(self, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed log mass of rows n k r (w + 2) over valid pixels u n r s, and its gradient for them."""
+        left = rows[..., :-1].contiguous()
+        rise = rows[..., 1:] - left
+        shares = self._room[: self._u * left.numel()].view(self._u, *left.shape)
+        torch.exp(left.add(rise, alpha=self._first), out=shares[0])
+        ratio = rise.div_(self._u).exp_()
+        done = 1
+        while done < self._u:  # twice as many each time: p, p q | p q^2, p q^3 | ...
+            more = min(done, self._u - done)
+            torch.mul(shares[:more], ratio, out=shares[done : done + more])
+            ratio.square_()
+            done += more
+        mass = shares.sum(2)
+        weight = valid / mass
+        loss = mass.log_().mul_(valid).sum()
+        shares *= weight[:, :, None]
+        sides = (self._sides @ shares.flatten(1)).view(2, *left.shape)
+        slope = torch.zeros_like(rows)
+        slope[..., :-1] = sides[0]
+        slope[..., 1:] += sides[1]
+        return loss, slope
+
+
+def _carried_down(truth: Tensor, valid: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """One-hot labels of valid pixels (b H W) carried to the grid by the transpose of upsampling: b k h w, float32."""
+    k, h, w = grid
+    sides = [_neighbours(length, cells, truth.device) for length, cells in zip(truth.shape[1:], (h, w), strict=True)]
+    base = (torch.arange(len(truth), device=truth.device)[:, None, None] * k + truth) * (h * w)
+    out = torch.zeros(len(truth) * k * h * w, device=truth.device)
+    for rows, down in sides[0]:
+        for columns, across in sides[1]:
+            weight = valid * down[:, None] * across
+            out.index_add_(0, (base + (rows * w)[:, None] + columns).flatten(), weight.flatten())
+    return out.view(-1, k, h, w)
+
+
+def _neighbours(length: int, cells: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two cells that each position of an axis is sampled from, with their weights."""
+    at = ((torch.arange(length, device=device) + 0.5) * (cells / length) - 0.5).clamp(0, cells - 1)
+    low = at.long()
+    return (low, 1 - (at - low)), ((low + 1).clamp(max=cells - 1), at - low)

@@ -93,7 +93,7 @@ class BinnedDepth(StreamTask[StreamDepthSettings, HeadBank, ChosenHead]):
                 seed=context.seed, device=x.device, betas=(beta1[0], s.beta2), clip=s.clip,
             )  # fmt: skip
 
-        return BankTrainer(kept, lambda tokens: tokens[s.field], build, self._loss)
+        return BankTrainer(kept, lambda tokens: tokens[s.field], build, lambda y, i: lambda z: self._loss(z, y, i))
 
     def _tried(self) -> list[Recipe]:
         return recipes(self.settings.learning_rate, self.settings.weight_decay)

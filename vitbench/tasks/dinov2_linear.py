@@ -104,7 +104,7 @@ class Dinov2Linear(StreamTask[Dinov2LinearSettings, SgdBank, ImageHeads]):
                 momentum=s.momentum, weight_decay=float(s.weight_decay),
             )  # fmt: skip
 
-        return BankTrainer(kept, self._vectors, build, lambda z, y, _: _loss(z, y))
+        return BankTrainer(kept, self._vectors, build, lambda y, _: lambda z: _loss(z, y))
 
     def _vectors(self, tokens: Tokens) -> Tensor:
         return image_vector(tokens, self.settings.field)

@@ -24,7 +24,7 @@ from vitbench.data.augment import SegmentationAugment, fitted_hw, resized
 from vitbench.errors import DataError
 from vitbench.heads.bank import HeadBank, Recipe, Schedule
 from vitbench.heads.holdout import holdout_keys
-from vitbench.heads.pixel_loss import pixel_loss
+from vitbench.heads.pixel_loss import PixelLoss
 from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.segmentation import class_counts, class_iou
 from vitbench.records.rows import Rows
@@ -113,7 +113,7 @@ class SlideSegmentation(StreamTask[StreamSegmentationSettings, HeadBank, ChosenH
                 x.shape[-1], outputs, tried, schedule, norm=True, seed=context.seed, device=x.device, dropout=s.dropout
             )
 
-        return BankTrainer(kept, lambda tokens: tokens[s.field], build, lambda z, y, _: pixel_loss(z, y, ignore))
+        return BankTrainer(kept, lambda tokens: tokens[s.field], build, lambda y, _: PixelLoss(y, ignore))
 
     def _tried(self) -> list[Recipe]:
         return recipes(self.settings.learning_rate, self.settings.weight_decay)

@@ -77,13 +77,14 @@ def training_batches(
 Sample = tuple[Placed, npt.NDArray[Any]]  # a network input, and its target as it is compared with the logits
 
 
-@dataclass(frozen=True)
+@dataclass
 class Step:
-    """One iteration: targets b ... of its inputs, and how many outputs a head has."""
+    """One iteration: targets b ... of its inputs, and how many outputs a head has. `loss`: made by the first reader for all."""
 
     iteration: int
     targets: Tensor
     outputs: int
+    loss: Callable[[Tensor], Tensor] | None = None
 
 
 def training_inputs(
@@ -107,7 +108,7 @@ class Bank(Protocol):
     def restore(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-Loss = Callable[[Tensor, Tensor, int], Tensor]  # logits b k h w, targets b H W, iteration
+Loss = Callable[[Tensor, int], Callable[[Tensor], Tensor]]  # targets b ..., iteration -> the loss of logits
 
 
 class BankTrainer(Generic[B]):
@@ -133,8 +134,9 @@ class BankTrainer(Generic[B]):
                 self._bank.restore(self._resumed)
         if step.iteration < self.start:
             return
-        targets = step.targets.to(x.device)
-        self._bank.step(x, step.iteration, lambda logits: self._loss(logits, targets, step.iteration))
+        if step.loss is None:
+            step.loss = self._loss(step.targets.to(x.device), step.iteration)
+        self._bank.step(x, step.iteration, step.loss)
         if (step.iteration + 1) % KEEP_EVERY == 0:
             self._kept.keep({"iteration": torch.tensor(step.iteration + 1), **self._bank.state()})
 
