@@ -57,7 +57,7 @@ def test_a_public_model_under_one_of_our_protocols_is_matched(rekey: dict[str, A
         ),
         ('object-discovery,VOC07,CorLoc,DINO-S/16,CAD,65.7,"LOST (keys, last block)",P,paper\n', "repair"),
         ("object-discovery,VOC07,CorLoc,DINO-S/16,none,61.9,some other LOST,P,paper\n", "protocol"),
-        ("zero-shot-cls,ImageNet-1k,top1,OpenCLIP-L/14,none,76.4,CLIP zero-shot,P,paper\n", "prompts are not named"),
+        ("zero-shot-cls,ImageNet-1k,top1,OpenCLIP-L/14,none,76.4,CLIP zero-shot,P,paper\n", "could not be verified"),
         ('object-discovery,VOC99,CorLoc,DINO-S/16,none,61.9,"LOST (keys, last block)",P,paper\n', "data set"),
         (
             'object-discovery,VOC07,CorLoc,DINO-S/16,none,61.9,"LOST (keys, last block)",P,paper (secondary text)\n',

@@ -18,7 +18,7 @@ class ZeroShotSettings(TaskSettings):
     image_px: int = setting(224, "side of that view in pixels")
     templates: Literal["imagenet80", "imagenet7", "photo"] = setting(
         "imagenet80",
-        "prompts that the name of a class is put into: OpenAI's 80 for ImageNet, their seven best, or `a photo of a {}.`",
+        "prompts that the name of a class is put into: OpenAI's 80 for ImageNet, seven of them, or `a photo of a {}.`",
     )
     names: Literal["curated", "dataset"] = setting(
         "curated", "names of ImageNet's classes: those that OpenAI curated, or as in the data set (of others always so)"
@@ -51,7 +51,8 @@ ZERO_SHOT_CLASSIFICATION = TaskCard(
             "their image embedding by attention (SigLIP, PE-Core) are not applicable. Folders' names become words: no numbers in "
             "front, blanks for underscores and slashes. For ImageNet, open_clip itself reports 70.23 for "
             "`vit_base_patch16_clip_224.laion2b` and 75.25 for `vit_large_patch14_clip_224.laion2b` (docs/openclip_results.csv); "
-            "arXiv 2506.08010 reports 71.3 and 76.4 and names no prompts, so its values stand beside no cell of this protocol.",
+            "arXiv 2506.08010 reports 71.3 and 76.4 for the same models, by a protocol that could not be verified: its values "
+            "stand beside no cell of this one.",
         ),
     ),
 )
