@@ -98,6 +98,10 @@ def test_rows_that_changed_under_one_identity_have_drifted() -> None:
     moved = replace(rows, stats={**rows.stats, "n": np.concatenate([rows.stats["n"][1:], [2.0]])})
     rows_path(second).write_bytes(rows_to_parquet(moved))
     assert "1 drifted" in run("a", "b").output
+    more = replace(rows, stats={**rows.stats, "new": np.ones(len(rows))})
+    rows_path(second).write_bytes(rows_to_parquet(more))
+    assert "1 unchanged" in run("a", "b").output  # a statistic that is kept since then moves none of the others
+    assert "1 drifted" in run("b", "a").output
 
 
 def test_accepted_records_are_found_inside_their_folder() -> None:

@@ -12,13 +12,21 @@ from typing import Any
 import pytest
 
 from tests.reports.looked import inspection
+from tests.reports.test_comparison import Told
+from tests.reports.test_trends import point
 from vitbench.records.index import Entry, Loaded
 from vitbench.records.schema import Record
+from vitbench.reports.comparison import compare
+from vitbench.reports.comparison_formats import to_html
+from vitbench.reports.formats import FORMATS
 from vitbench.reports.gallery import gallery
 from vitbench.reports.inspect_page import page as inspect_page
 from vitbench.reports.leaderboard import build
+from vitbench.reports.nightly import nightly_html
 from vitbench.reports.page import page
 from vitbench.reports.page_details import Details, checkpoint_series
+from vitbench.reports.thresholds import load_thresholds
+from vitbench.reports.trends import trends
 
 HOSTILE = "<script>alert(1)</script>"
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
@@ -218,3 +226,26 @@ def test_a_clicked_patch_is_the_one_that_maps_are_similar_to(driver: Any, tmp_pa
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     other = driver.execute_script(values, driver.find_element("css selector", "[data-image='1'] canvas"))
     assert other.index(max(other)) == 12  # the other image keeps its centre
+
+
+def test_leaderboards_comparisons_and_nights_fit_a_phone(
+    driver: Any, make_lab: Callable[[], Loaded], scored: Callable[..., Record], tmp_path: Path
+) -> None:
+    long = "linear_segmentation@ridge[" + ",".join(f"setting_{i}=value" for i in range(9)) + "]"
+    entries = tuple(Entry.of(scored("lab_ssl", "none", task, 50.0)) for task in (long, "depth@ridge"))
+    moved = tuple(replace(e, value=e.value + 5, identity="0" * 16) for e in entries if e.value is not None)
+    found = compare(entries, moved, load_thresholds(), Told())
+    slot = entries[0].slot
+    nights = trends([point(1, 66.0, slot), point(2, 60.0, slot)], load_thresholds())
+    pages = {
+        "board": FORMATS["html"](build(make_lab()), "task"),
+        "comparison": to_html(found),
+        "night": nightly_html(found, nights, ["regression"], "2026-01-02T00:00:00Z"),
+    }
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    for name, text in pages.items():
+        (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
+        driver.get((tmp_path / f"{name}.html").as_uri())
+        assert driver.execute_script(TOO_WIDE) <= 0, name
+        assert driver.get_log("browser") == []
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -29,16 +29,17 @@ class FileEvidence:
         return tuple(differing(a, b))
 
     def rows_differ(self, baseline: Entry, candidate: Entry) -> bool:
-        """Whether the rows differ in any unit or statistic. Rows that one side does not have are not evidence."""
+        """Whether the rows differ in any unit or in any statistic of the baseline.
+
+        Rows that one side does not have are not evidence, nor are statistics that came to be kept since.
+        """
         a, b = rows_path(self._baseline / baseline.path), rows_path(self._candidate / candidate.path)
         if not (a.is_file() and b.is_file()) or a.read_bytes() == b.read_bytes():
             return False
         first, second = read_rows(a), read_rows(b)
-        if (first.unit_id, first.group_id, first.stats.keys()) != (
-            second.unit_id,
-            second.group_id,
-            second.stats.keys(),
-        ):
+        if (first.unit_id, first.group_id) != (second.unit_id, second.group_id):
+            return True
+        if not first.stats.keys() <= second.stats.keys():
             return True
         return not all(np.array_equal(first.stats[k], second.stats[k], equal_nan=True) for k in first.stats)
 

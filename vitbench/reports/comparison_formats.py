@@ -117,10 +117,15 @@ def _name(pair: Pair) -> str:
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
-    kept = [i for i in range(len(HEADERS)) if any(r[i] not in ("", NOTHING) for r in rows)]
+    kept = _kept(rows)
     aligned = ["left" if i in _TEXTS else "right" for i in kept]
     body = [[markdown(r[i]) for i in kept] for r in rows]
     return tabulate(body, [HEADERS[i] for i in kept], tablefmt="pipe", disable_numparse=True, colalign=aligned)
+
+
+def _kept(rows: list[tuple[str, ...]]) -> list[int]:
+    """The columns in which any row has something."""
+    return [i for i in range(len(HEADERS)) if any(r[i] not in ("", NOTHING) for r in rows)]
 
 
 def to_html(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) -> str:
@@ -136,11 +141,17 @@ def sections(comparison: Comparison) -> dict[str, object]:
     groups = [(status, [p for p in comparison.pairs if p.status == status]) for status in STATUSES]
     return {
         "problems": comparison.problems,
-        "headers": HEADERS,
-        "numeric": [i not in _TEXTS for i in range(len(HEADERS))],
-        "groups": [(_TITLES.get(s, "Unchanged"), s, [row(p) for p in pairs]) for s, pairs in groups if pairs],
+        "groups": [(_TITLES.get(s, "Unchanged"), s, _shown([row(p) for p in pairs])) for s, pairs in groups if pairs],
         "costs": [(_name(p), [cost_text(c) for c in p.costs]) for p in comparison.pairs if p.costs],
     }
+
+
+def _shown(rows: list[tuple[str, ...]]) -> dict[str, object]:
+    """A table for the template: its heads with the class of their column, and its rows, without empty columns."""
+    kept = _kept(rows)
+    kinds = {"why": "why", "task": "task"}
+    heads = [(HEADERS[i], kinds.get(HEADERS[i], "" if i in _TEXTS else "n")) for i in kept]
+    return {"heads": heads, "rows": [tuple(r[i] for i in kept) for r in rows]}
 
 
 def to_json(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) -> str:

@@ -82,7 +82,7 @@ def chart(trend: Trend) -> dict[str, object]:
             (x(i), y(p.value), f"{p.night[:10]} {p.commit[:10]}: {p.value:.4g}{unit}") for i, p in enumerate(points)
         ],
         "steps": [(x(c.step.at - 0.5), c.is_worse, c.where) for c in trend.changes],
-        "nights": f"{points[0].night[:10]} to {last.night[:10]}" if len(points) > 1 else last.night[:10],
+        "nights": " to ".join(dict.fromkeys((points[0].night[:10], last.night[:10]))),
     }
 
 

@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from vitbench.catalogue.cards import Protocol, TaskCard
 from vitbench.catalogue.tasks import TASK_CARDS
+from vitbench.catalogue.tasks.checks import CHECKS, Check
 from vitbench.catalogue.tasks.settings import explained
 from vitbench.metrics import measures
 from vitbench.paths import benchmarks_dir
@@ -55,6 +56,8 @@ def page(card: TaskCard, protocol: Protocol) -> str:
     ]
     if protocol.differs:
         sections += ["## How it differs", protocol.differs]
+    if checks := CHECKS.get(f"{card.name}@{protocol.name}"):
+        sections += ["## To check on released weights and data", _checks(checks)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -68,6 +71,21 @@ def _measures(card: TaskCard) -> list[tuple[str, str, str, str]]:
         )
         for m in measures(card.metric)
     ]
+
+
+def _checks(checks: tuple[Check, ...]) -> str:
+    """A block of commands, and what each must print."""
+    commands = "\n".join(dict.fromkeys(check.command for check in checks))
+    numbers = {command: i for i, command in enumerate(commands.splitlines(), 1)}
+    rows = [
+        (
+            numbers[c.command], c.measure, f"{c.value:g}", "not known" if c.tolerance is None else f"{c.tolerance:g}",
+            c.source, c.why or "-",
+        )
+        for c in checks
+    ]  # fmt: skip
+    headers = ("command", "measure", "published", "tolerance", "source", "what may differ")
+    return f"```\n{commands}\n```\n\n{_table(rows, headers)}"
 
 
 def _table(rows: list[Any], headers: tuple[str, ...]) -> str:
