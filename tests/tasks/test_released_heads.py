@@ -15,7 +15,6 @@ from vitbench.engine.options import RunOptions
 from vitbench.errors import UsageError, WeightsError
 from vitbench.tasks.released_heads import depth_head, read_head, segmentation_head
 
-
 WIDTH = BACKBONES.get("patch_colour").embed_dim
 
 
