@@ -49,7 +49,7 @@ def evaluate(
                       limit=limit, dtype=dtype)  # fmt: skip
     modules = {} if isinstance(model, str) else {name: _wrapped(model, name)}
     with tempfile.TemporaryDirectory() as scratch:
-        opts = options or RunOptions(records=Path(records or scratch), device=device, workers=0, decoders=0)
+        opts = options or RunOptions(records=Path(records or scratch), device=device, workers=0)
         world = _world(opts, modules)
         plan = make_plan(_choices(filters, modules, opts), world, opts.cache_budget)
         run(plan, opts, _Silent(), modules)

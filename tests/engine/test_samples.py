@@ -21,6 +21,7 @@ from vitbench.catalogue.views import View
 from vitbench.data.images import read_mask
 from vitbench.engine import decoders
 from vitbench.engine.decoders import Decoders, Recipe, decoded, in_order
+from vitbench.engine.options import RunOptions
 from vitbench.engine.streams import Samples
 from vitbench.errors import DataError
 from vitbench.jobs import SplitRef
@@ -160,6 +161,13 @@ def test_few_samples_or_cores_are_not_worth_a_process_unless_one_is_asked_for() 
     assert Decoders(None, 8).worth_it(decoders.MANY)
     assert Decoders(1, 8).worth_it(1)
     assert not Decoders(0, 8).worth_it(10**6)
+
+
+def test_a_run_within_one_process_starts_none_that_decodes_unless_asked() -> None:
+    # A script that calls `evaluate` may have no guard: a spawned process would run it once more.
+    assert RunOptions(workers=0).decoder_count() == 0
+    assert RunOptions(workers=0, decoders=2).decoder_count() == 2
+    assert RunOptions(workers=1).decoder_count() is None
 
 
 def test_what_cannot_be_sent_is_decoded_by_threads(root: Path, pool: Decoders) -> None:

@@ -47,7 +47,7 @@ class Workbench:
         self._loaded: tuple[tuple[str, str], Backbone] | None = None
         self._language: tuple[str, Language] | None = None
         self._samples: dict[SplitRef, Samples] = {}
-        self._decoders = Decoders(options.decoders, options.cores_per_worker(), options.plugins)
+        self._decoders = Decoders(options.decoder_count(), options.cores_per_worker(), options.plugins)
         self._datasets: dict[str, DatasetCard] = {}
 
     def backbone(self, name: str, dtype: str) -> Backbone:

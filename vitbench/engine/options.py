@@ -43,6 +43,10 @@ class RunOptions:
             return self.workers
         return max(min(len(os.sched_getaffinity(0)), 4), 1)
 
+    def decoder_count(self) -> int | None:
+        """Processes that decode, per worker; None: to be chosen. Where all runs in this process, none is started unasked."""
+        return 0 if self.decoders is None and self.workers == 0 else self.decoders
+
     def cores_per_worker(self) -> int:
         """CPU cores that one worker may count on."""
         return max(len(os.sched_getaffinity(0)) // max(self.worker_count(), 1), 1)

@@ -75,9 +75,9 @@ CALTECH101 = _labelled(
     "caltech101", "imagefolder:LAYOUT", "Caltech-101: 101 classes, 30 train images each", {"train": 3030, "test": 0},
     Release(
         "caltech101", "caltech-101.zip of data.caltech.edu/records/mzrjq-6wc02, its 101_ObjectCategories.tar.gz unpacked here",
-        also=("caltech-101",),
+        size="137 MB", also=("caltech-101",),
     ),
-    Source("Fei-Fei et al.", 2004), roles=_TEST,
+    Source("Fei-Fei et al.", 2004), roles=_TEST, licence="CC-BY-4.0",
     options={
         "folders": {"train": "101_ObjectCategories", "test": "101_ObjectCategories"}, "without": ("BACKGROUND_Google",),
         "train_per_class": 30,

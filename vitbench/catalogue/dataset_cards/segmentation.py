@@ -256,7 +256,6 @@ IMAGENET_SEGMENTATION = DatasetCard(
     targets=("segmentation",),
     classes=_OBJECT,
     object_classes=(1,),
-    licence="none stated; the images are ImageNet's",
     source=Source("Guillaumin et al.", 2014, url="http://calvin-vision.net/datasets/imagenet-segmentation/"),
     release=Release(
         "imagenet_segmentation",
