@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,3 +252,39 @@ def test_without_labels_a_stratified_subset_deals_cities(install: Install, tmp_p
     install("cityscapes")
     few = load("cityscapes", "train", targets=("segmentation",), limit="stratified:2", root=tmp_path)
     assert [key.partition("/")[0] for key in few.with_format(None)["key"]] == ["aachen", "ulm"]
+
+
+def test_what_a_pass_depends_on_is_the_images_whatever_targets_are_read(install: Install, tmp_path: Path) -> None:
+    install("pascal_context")
+    install("pascal_context59")
+    found = [
+        describe_split(name, "val", targets=targets, root=tmp_path)
+        for name, targets in (("pascal_context", ("segmentation",)), ("pascal_context", ()), ("pascal_context59", ()))
+    ]
+    assert len({f.digest for f in found}) == 3
+    assert len({f.pictures for f in found}) == 1
+    again = describe_split("pascal_context", "val", targets=("segmentation",), root=tmp_path)
+    assert again == found[0], "remembered"
+    fewer = describe_split("pascal_context", "val", limit=2, root=tmp_path)
+    train = describe_split("pascal_context", "train", root=tmp_path)
+    image = first(tmp_path / "VOCdevkit/VOC2010/JPEGImages")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "VOCdevkit/VOC2010/JPEGImages" / image.name)
+    for kept in (Path(os.environ["VITBENCH_CACHE"]) / "indexes").iterdir():
+        kept.unlink()
+    others = {describe_split("pascal_context", split, root=tmp_path).pictures for split in ("train", "val")}
+    assert len({found[0].pictures, fewer.pictures, train.pictures} | others) == 4, "another choice, or another file"
+
+
+def test_images_that_are_cut_to_their_targets_share_nothing(install: Install, tmp_path: Path) -> None:
+    install("navi")
+    assert describe_split("navi", "wild", targets=("depth",), root=tmp_path).pictures == ""
+
+
+def test_a_query_that_is_cut_out_is_another_picture(install: Install, tmp_path: Path) -> None:
+    install("roxford5k")
+    before = describe_split("roxford5k", "query", root=tmp_path).pictures
+    file = tmp_path / "roxford5k/gnd_roxford5k.pkl"
+    truth = pickle.loads(file.read_bytes())
+    truth["gnd"][0]["bbx"] = np.array([0.0, 0.0, 30.0, 30.0])
+    file.write_bytes(pickle.dumps(truth, protocol=2))
+    assert describe_split("roxford5k", "query", root=tmp_path).pictures not in ("", before)

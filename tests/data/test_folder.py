@@ -244,3 +244,10 @@ def test_real_folders_are_described_and_decoded(shared: Path) -> None:
     assert describe_dataset(room).targets == ("depth",)
     assert 0.3 < float(np.median(load(room, "val", targets=("depth",))[0]["depth"])) < 20
     assert describe_dataset(f"folder:{shared / 'data' / 'imagenet_samples'}").targets == ("label",)
+
+
+def test_a_pass_over_fewer_images_is_another_one(folder: Path) -> None:
+    name = f"folder:{folder}"
+    every, masked = describe_split(name, "train"), describe_split(name, "train", targets=("segmentation",))
+    assert every.images > masked.images
+    assert every.pictures != masked.pictures, "images without a mask are left out"
