@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from vitbench.catalogue import TASKS
+from vitbench.choices import Filters, choose
 from vitbench.data.random_crop import random_resized_crop
 from vitbench.errors import DataError, UsageError
-from vitbench.tasks.dinov2_knn import without_itself
+from vitbench.tasks.dinov2_knn import few, without_itself
 from vitbench.tasks.dinov2_linear import image_vector, parts
+from vitbench.tasks.image_features import image_features
 
 from .live import live_scenes
 from .streams import context, light, scenes_stream
@@ -76,6 +79,36 @@ def test_held_out_images_are_not_trained_on() -> None:
     counts = {key: drawn.count(key) for key in live.keys}
     assert sorted(counts.values())[:3] == [1, 1, 1]  # seen once, when heads are chosen
     assert sorted(counts.values())[3] > 1
+
+
+def test_a_few_images_of_each_class_are_remembered_whatever_their_order() -> None:
+    train, val = scenes_stream(40, "train", 0, noise=3.0), scenes_stream(20, "val", 1, noise=3.0)
+    keys = np.array(train.keys)
+    labels = np.array([t["label"] for part in train for t in part.targets])
+
+    def memory(stream, seed=0, **changes):
+        run = task("knn_classification", n_per_class=3, k="1/3", **changes)
+        return run, run.fit(stream, context(6, (2, 3, 4, 5), 4, seed))
+
+    run, head = memory(train)
+    assert torch.bincount(head.labels, minlength=4).tolist() == np.minimum(np.bincount(labels, minlength=4), 3).tolist()
+    backwards = type(train)(train.batches[::-1], train.split)
+    assert torch.equal(memory(backwards)[1].labels.sort().values, head.labels.sort().values)
+    ours, theirs = (run.measure(h, val, CONTEXT).stats["correct"] for h in (head, memory(backwards)[1]))
+    np.testing.assert_array_equal(ours, theirs)
+    features = image_features(train, "cls")
+    drawn = [set(few(features, 3, seed).keys) for seed in range(4)]
+    assert len(set(map(frozenset, drawn))) == 4
+    assert all(few(features, 99, seed).keys == tuple(keys) for seed in range(2))
+    with pytest.raises(UsageError, match="n_per_class=-1"):
+        task("knn_classification", n_per_class=-1)
+
+
+def test_a_drawn_memory_is_run_for_every_seed_and_a_whole_one_once() -> None:
+    asked = "knn_classification@dinov2,knn_classification@dinov2[n_per_class=2]"
+    filters = Filters.parse("random_vit", "none", asked, "scenes", "0,1,2")
+    seeds = Counter(choice.task.settings.n_per_class for choice in choose(None, filters).choices)
+    assert seeds == {0: 1, 2: 3}
 
 
 def test_an_image_never_votes_for_itself() -> None:

@@ -142,6 +142,11 @@ class TaskSettings:
         """What pixels are divided by where a published evaluation mistyped it; none: the backbone's own."""
         return None
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether the number depends on the seed with these values, even where the protocol says that it does not."""
+        return False
+
 
 @dataclass(frozen=True)
 class TaskCard:

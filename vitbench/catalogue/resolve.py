@@ -74,7 +74,7 @@ class TaskRef:
     @property
     def stochastic(self) -> bool:
         """Whether the number depends on the seed."""
-        return self.card.stochastic or self.protocol.stochastic
+        return self.card.stochastic or self.protocol.stochastic or self.settings.stochastic
 
     def load(self) -> Any:
         """The task, ready to run under these settings. Imports what is behind it."""

@@ -73,7 +73,7 @@ class TaskContext:
 class Task(ABC, Generic[S]):
     """Base of all tasks. `settings` is the frozen dataclass of the protocol (with what the suite overrides).
 
-    Where the protocol says `streams`, `fit` and `measure` are given `vitbench.tasks.live.LiveImages` instead of stored tokens.
+    Where the protocol says `streams`, it is a `vitbench.tasks.live.StreamTask`, which makes its network inputs itself.
     """
 
     card: ClassVar[TaskCard]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from vitbench.heads.knn import Neighbours, truncated_votes, unit
 from vitbench.metrics.classification import hits
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Task, TaskContext, TokenStream
-from vitbench.tasks.image_features import image_features, label_count
+from vitbench.tasks.image_features import ImageFeatures, image_features, label_count
 from vitbench.tasks.units import UnitRows
 
 
@@ -43,10 +44,14 @@ class Dinov2Knn(Task[Dinov2KnnSettings]):
         self._ks = several(settings.k, int)
         if min(self._ks) < 1:
             raise UsageError(f"k={settings.k}", "every k is at least 1")
+        if settings.n_per_class < 0:
+            raise UsageError(f"n_per_class={settings.n_per_class}", "0 for all images, or how many of each class")
 
     def fit(self, train: TokenStream, context: TaskContext) -> ChosenMemory:
         features = image_features(train, self.settings.field)
         n_classes = label_count(features, context)
+        if self.settings.n_per_class:
+            features = few(features, self.settings.n_per_class, context.seed)
         x = unit(features.x)
         head = ChosenMemory(Neighbours(x), features.y.to(x.device), n_classes)
         if self.settings.choose_on == "holdout" and len(self._ks) > 1:
@@ -78,6 +83,19 @@ class Dinov2Knn(Task[Dinov2KnnSettings]):
         cut = {"k_cut_to": len(head.neighbours)} if max(self._ks) > len(head.neighbours) else {}
         oracle = {"selection": "oracle"} if self.settings.choose_on == "test" and len(self._ks) > 1 else {}
         return {"k": head.k, **cut, **oracle}
+
+
+def few(features: ImageFeatures, n_per_class: int, seed: int) -> ImageFeatures:
+    """At most so many images of each class, drawn by a hash of seed and key, so that order does not matter."""
+    places: dict[int, list[int]] = {}
+    for i, label in enumerate(features.y.tolist()):
+        places.setdefault(label, []).append(i)
+
+    def drawn(i: int) -> bytes:
+        return hashlib.sha256(f"{seed}/{features.keys[i]}".encode()).digest()
+
+    kept = sorted(i for own in places.values() for i in sorted(own, key=drawn)[:n_per_class])
+    return ImageFeatures(features.x[kept], features.y[kept], tuple(features.keys[i] for i in kept))
 
 
 def without_itself(similarities: Tensor, indices: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

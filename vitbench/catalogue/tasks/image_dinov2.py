@@ -23,6 +23,11 @@ class Dinov2KnnSettings(TaskSettings):
     temperature: float = setting(0.07, "a neighbour's weight is softmax(cosine / temperature) over the largest k")
     holdout: float = setting(0.1, "share of train images, by key hash, that choose k (each without its own vote)")
     choose_on: Literal["holdout", "test"] = setting("holdout", _CHOICE)
+    n_per_class: int = setting(0, "train images of each class that are remembered, drawn by the seed; 0: all")
+
+    @property
+    def stochastic(self) -> bool:
+        return self.n_per_class > 0
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,9 @@ DINOV2_KNN = Protocol(
     source=_DINOV2,
     selection="heldout",
     differs="The source reports every k on the test split (`choose_on=test` takes the best of them and flags the record as "
-    "oracle); here k is chosen on a slice of train. Few-shot memories (`n_per_class`) are not run. Classes with equal votes rank "
-    "by index. Float32 instead of half precision in the search.",
+    "oracle); here k is chosen on a slice of train. Few-shot memories are those of `n_per_class`, one draw for each of `--seeds`; "
+    "k is then chosen among the images that are remembered. Classes with equal votes rank by index. Float32 instead of half "
+    "precision in the search.",
 )
 
 DINOV2_LINEAR = Protocol(
