@@ -43,11 +43,11 @@ POSITION_MIC = TaskCard(
             "over images. `MIC_mean_channel` is the mean over channels instead of the largest.",
             source=Source("Yang et al.", 2024, "2401.02957", "https://github.com/Jiawei-Yang/Denoising-ViT"),
             differs="The paper takes 100 images of ImageNet and does not list them: `-d imagenet1k --limit 100` takes the "
-            "first. The estimator (the approximation of 2011), the size of the view and the final norm are our reading, "
-            "so the values of Table 1 are kept as published-only. Channels without any position do not give 0 but a value "
-            "that falls with the number of tokens and rises with that of channels: the largest of 64 channels of noise "
-            "gives about 0.25 on 16 x 16 tokens and 0.14 on 37 x 37, more than some of the published values. Compare "
-            "within one grid and width.",
+            "first. Size of the view (518, 512 for patch 16) and final norm are those of the method. Channels without any "
+            "position do not give 0 but a value that falls with the number of tokens and rises with that of channels: the "
+            "largest of 64 channels of noise gives about 0.25 on 16 x 16 tokens, 0.15 on 32 x 32 and 0.14 on 37 x 37. That "
+            "is more than some values of Table 1, so the paper's estimator is another than this one (the approximation of "
+            "2011), and its values are kept as published-only. Compare within one grid and width.",
         ),
     ),
 )
