@@ -110,6 +110,32 @@ def test_processes_give_what_threads_give_in_the_same_order(root: Path, pool: De
         np.testing.assert_array_equal(a["segmentation"], b["segmentation"])
 
 
+@pytest.mark.parametrize(
+    "name, target",
+    [
+        ("cifar10", "label"),
+        ("coco_things", "segmentation"),
+        ("davis2017", "frames"),
+        ("imagenet_segmentation", "segmentation"),
+        ("kitti_eigen", "depth"),
+        ("nyu_labelled", "depth"),
+        ("roxford5k", "relevance"),
+        ("spair71k", "keypoints"),
+    ],
+)
+def test_every_way_of_storing_is_decoded_by_processes_too(
+    name: str, target: str, pool: Decoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
+    layouts.install(name, tmp_path, monkeypatch)
+    threads, processes = (Samples(ref(name, "val", (target,)), tmp_path, by(k, pool)) for k in ("threads", "processes"))
+    for (key, expected), (other, found) in zip(images(threads), images(processes), strict=True):
+        assert key == other
+        np.testing.assert_array_equal(found, expected)
+    for a, b in zip(threads.targets(threads.keys, [target]), processes.targets(threads.keys, [target]), strict=True):
+        np.testing.assert_equal(b, a)
+
+
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_targets_come_with_what_belongs_to_them(kind: str, pool: Decoders, tmp_path: Path, root: Path,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip

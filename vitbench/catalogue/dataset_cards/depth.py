@@ -101,6 +101,8 @@ NAVI = DatasetCard(
         "they are",
         downloads=(Download("https://storage.googleapis.com/gresearch/navi-dataset/navi_v1.tar.gz"),),
     ),
+    differs="Train and val are as annotated, over all objects; probe3d deals nine tenths of an object's scenes to train, leaves "
+    "out objects that have no wild set, and keeps every fourth image.",
 )
 
 DEPTH_SETS: tuple[DatasetCard, ...] = (NYU_DEPTH_V2, NYU_LABELLED, KITTI_EIGEN, SUN_RGBD, NAVI)
