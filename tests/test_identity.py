@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from vitbench.catalogue.resolve import expand_tasks
 from vitbench.identity import Slot, cell_identity, differing
 
 SLOT = Slot("lab_ssl", "none", "depth@ridge", "scenes", 0)
@@ -30,3 +33,9 @@ def test_differing_components_are_named_by_their_path() -> None:
     a = {"backbone": {"digest": "1", "name": "x"}, "view": "whole"}
     b = {"backbone": {"digest": "2", "name": "x"}, "view": "whole", "dtype": "float32"}
     assert differing(a, b) == ["backbone.digest", "dtype"]
+
+
+def test_a_setting_that_came_later_is_in_the_identity_only_where_it_is_not_at_its_default() -> None:
+    [plain], [changed] = expand_tasks("object_discovery@lost"), expand_tasks("object_discovery@lost[unit=true]")
+    assert set(asdict(plain.settings)) - set(plain.identity()["settings"]) == {"unit", "binary"}
+    assert changed.identity()["settings"] == {**plain.identity()["settings"], "unit": True}

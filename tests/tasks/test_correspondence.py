@@ -24,7 +24,7 @@ def values(rows):
     return {m.name: float(m.value(rows.sums(), rows.info)) for m in measures("keypoints")}
 
 
-def slow(stream, fields, corners):
+def slow(stream, fields, corners, scale="box"):
     """Hits per pair at 0.1, point by point."""
     images = {}
     for part in stream:
@@ -55,18 +55,18 @@ def slow(stream, fields, corners):
                                 best, where = cosine, (cc, rr)
                     place = np.array(where) * 4 + (0 if corners else 2)
                     box = entry["target_box"]
-                    side = max(box[2] - box[0], box[3] - box[1])
+                    side = max(box[2] - box[0], box[3] - box[1]) if scale == "box" else 4 * max(h, w)
                     hits[v] += np.hypot(*(place - wanted)) <= 0.1 * side
             found[f"{key}#{entry['pair']}"] = hits
     return found
 
 
-@pytest.mark.parametrize("corners", [False, True])
-def test_hits_equal_the_slow_restatement(corners):
+@pytest.mark.parametrize("corners, scale", [(False, "box"), (True, "box"), (False, "image")])
+def test_hits_equal_the_slow_restatement(corners, scale):
     stream = clips_stream(2, 3, "val", 5, noise=0.5)
-    s = KeypointSettings(corners=corners, also="patch_raw")
+    s = KeypointSettings(corners=corners, also="patch_raw", scale=scale)
     rows = Correspondence(s).measure(None, stream, context(labels=2))
-    expected = slow(stream, ("patch", "patch_raw"), corners)
+    expected = slow(stream, ("patch", "patch_raw"), corners, scale)
     assert set(rows.unit_id) == set(expected)
     for unit, hits in zip(rows.unit_id, rows.stats["hits_0.1"], strict=True):
         np.testing.assert_array_equal(hits, expected[unit])

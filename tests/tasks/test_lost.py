@@ -22,14 +22,16 @@ from .streams import batch, context
 PATCH = 16
 
 
-def slow_lost(keys: np.ndarray, hw: tuple[int, int], k: int, bias: float) -> tuple[list[int], int, bool]:
+def slow_lost(
+    keys: np.ndarray, hw: tuple[int, int], k: int, bias: float, binary: bool = False
+) -> tuple[list[int], int, bool]:
     n = hw[0] * hw[1]
     gram = [[float(keys[i] @ keys[j]) + bias for j in range(n)] for i in range(n)]
     degree = [sum(gram[i][j] > 0 for j in range(n) if j != i) for i in range(n)]
     order = sorted(range(n), key=lambda i: (degree[i], i))
     seed = order[0]
     similar = [p for p in order[:k] if gram[seed][p] > 0]
-    mask = {j for j in range(n) if sum(gram[s][j] for s in similar) > 0}
+    mask = {j for j in range(n) if sum(gram[s][j] > 0 if binary else gram[s][j] for s in similar) > 0}
     if seed not in mask:
         return [seed % hw[1], seed // hw[1], seed % hw[1] + 1, seed // hw[1] + 1], seed, True
     component, todo = set(), [seed]
@@ -60,14 +62,26 @@ def test_boxes_and_seeds_equal_the_released_code(shared: Path, case: str):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.integers(1, 30), st.integers(-12, 12))
-def test_equals_the_slow_restatement(seed: int, h: int, w: int, k: int, bias: int):
+@given(
+    st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.integers(1, 30), st.integers(-12, 12), st.booleans()
+)  # fmt: skip
+def test_equals_the_slow_restatement(seed: int, h: int, w: int, k: int, bias: int, binary: bool):
     rng = np.random.default_rng(seed)
     keys = rng.integers(-3, 4, (2, h * w, 3)).astype(np.float32)  # whole numbers: many ties, exact sums
-    found = lost_boxes(torch.from_numpy(keys).reshape(2, h, w, 3), k, float(bias))
+    found = lost_boxes(torch.from_numpy(keys).reshape(2, h, w, 3), k, float(bias), binary=binary)
     for i in range(2):
-        box, first, outside = slow_lost(keys[i], (h, w), k, bias)
+        box, first, outside = slow_lost(keys[i], (h, w), k, bias, binary)
         assert (found.boxes[i].tolist(), found.seeds[i], found.outside[i]) == (box, first, outside)
+
+
+def test_tokens_are_brought_to_unit_length_after_centring():
+    rng = np.random.default_rng(0)
+    keys = torch.from_numpy(rng.normal(size=(2, 4, 5, 3)) + 2).float()
+    centred = keys - keys.mean((1, 2), keepdim=True)
+    found = lost_boxes(keys, 5, 0.05, centre=True, unit=True)
+    expected = lost_boxes(torch.nn.functional.normalize(centred, dim=-1), 5, 0.05)
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    assert not np.array_equal(found.boxes, lost_boxes(keys, 5, 0.05).boxes)
 
 
 def test_a_block_of_similar_patches_gives_its_exact_box():

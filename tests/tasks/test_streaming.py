@@ -291,3 +291,17 @@ def test_crops_are_those_of_eigen_and_garg() -> None:
         expected = image_metrics(np.full((32, 40), 5.0005), truth, valid)
         assert rows.stats["n_pixels"][1] == expected["n_pixels"]
         assert rows.stats["abs_rel"][1] == pytest.approx(expected["abs_rel"], rel=1e-4)
+
+
+def test_the_mean_of_the_loss_counts_all_pixels_or_the_labelled_ones() -> None:
+    labels = torch.randint(0, 6, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    labels[:, :4] = 255
+    logits = torch.randn(2, 6, 8, 8, generator=torch.Generator().manual_seed(1))
+    summed = F.cross_entropy(logits, labels, ignore_index=255, reduction="sum")
+    found = {
+        over: float(task("linear_segmentation", "dinov2", mean_over=over)._loss(labels, 255)(logits.clone()))
+        for over in ("all", "valid")
+    }
+    assert found == pytest.approx({"all": float(summed) / 128, "valid": float(summed) / 64}, rel=1e-5)
+    nothing = torch.full_like(labels, 255)
+    assert float(task("linear_segmentation", "dinov2", mean_over="valid")._loss(nothing, 255)(logits.clone())) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ from vitbench.catalogue.cards import Protocol, RepairCard, TaskCard, TaskSetting
 from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.repairs import kinds, needs
 from vitbench.catalogue.series import PLACEHOLDER, match_checkpoints
+from vitbench.catalogue.tasks.settings import identifying
 from vitbench.errors import UsageError
 from vitbench.registry import resolve
 from vitbench.selection import Term, every_param, overrides, parse_chain, parse_term, with_params
@@ -82,7 +83,7 @@ class TaskRef:
         return (resolve(entry) if isinstance(entry, str) else entry)(self.settings)
 
     def identity(self) -> dict[str, Any]:
-        return {"name": self.base, "version": self.protocol.version, "settings": asdict(self.settings)}
+        return {"name": self.base, "version": self.protocol.version, "settings": identifying(self.settings)}
 
 
 def expand_backbones(pattern: str, checkpoints: Iterable[str] = ()) -> list[str]:

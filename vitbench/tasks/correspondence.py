@@ -125,9 +125,10 @@ class Correspondence(Task[KeypointSettings]):
         for pair in pairs:
             part = slice(start, start + len(pair.target_xy))
             start = part.stop
-            errors = np.stack([np.linalg.norm(m[part] - pair.target_xy, axis=1) for m in matches]) / pair.side_px
+            side_px = pair.side_px if self.settings.scale == "box" else float(max(height, width))
+            errors = np.stack([np.linalg.norm(m[part] - pair.target_xy, axis=1) for m in matches]) / side_px
             stayed = pair.relative_xy * np.array([width, height], np.float32)
-            same = np.linalg.norm(stayed - pair.target_xy, axis=1) / pair.side_px
+            same = np.linalg.norm(stayed - pair.target_xy, axis=1) / side_px
             units.add(pair.unit, pair_statistics(errors, same, pair.label, pair.in_all, pair.viewpoint))
 
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:

@@ -36,28 +36,45 @@ class LostBoxes:
 
 
 def lost_boxes(
-    keys: Tensor, k: int = 100, gram_bias: float = 0.0, centre: bool = False, seed_by_norm: bool = False
-) -> LostBoxes:
+    keys: Tensor, k: int = 100, gram_bias: float = 0.0, centre: bool = False, seed_by_norm: bool = False, *,
+    unit: bool = False, binary: bool = False,
+) -> LostBoxes:  # fmt: skip
     """One box per image from patch keys b h w c, raw (neither scaled nor normalised); padding cells take part.
 
     Ties in degree go to the lowest index, so that the result does not depend on the device. Where the seed lies outside its
     mask (the reference raises) the box is the seed's own cell. `seed_by_norm` ranks patches by falling norm of the token
-    as given, instead of by rising degree.
+    as given, instead of by rising degree. `unit` brings tokens to unit length (after centring); `binary` sums over similar
+    patches which others are similar to them, instead of how similar.
     """
     b, h, w, _ = keys.shape
     step = max(_GRAM_VALUES // (h * w) ** 2, 1)
-    parts = [_part(keys[i : i + step].flatten(1, 2), k, gram_bias, centre, seed_by_norm) for i in range(0, b, step)]
+    rule = _Rule(k, gram_bias, centre, seed_by_norm, unit, binary)
+    parts = [_part(keys[i : i + step].flatten(1, 2), rule) for i in range(0, b, step)]
     masks, seeds = np.concatenate([m for m, _ in parts]), np.concatenate([s for _, s in parts])
     return LostBoxes.of(masks, seeds, (h, w))
 
 
-def _part(keys: Tensor, k: int, gram_bias: float, centre: bool, seed_by_norm: bool) -> Masks:
+@dataclass(frozen=True)
+class _Rule:
+    k: int
+    gram_bias: float
+    centre: bool
+    seed_by_norm: bool
+    unit: bool
+    binary: bool
+
+
+def _part(keys: Tensor, rule: _Rule) -> Masks:
     """Masks (b n) and seeds (b) from keys b n c."""
     given = keys
-    if centre:
+    if rule.centre:
         keys = keys - keys.mean(1, keepdim=True)
-    gram = (keys @ keys.mT).add_(gram_bias)
-    return grow(gram, by_norm(given) if seed_by_norm else by_degree(gram), k)
+    if rule.unit:
+        keys = torch.nn.functional.normalize(keys, dim=-1)
+    gram = (keys @ keys.mT).add_(rule.gram_bias)
+    if rule.binary:
+        gram = (gram > 0).to(gram.dtype)
+    return grow(gram, by_norm(given) if rule.seed_by_norm else by_degree(gram), rule.k)
 
 
 def by_norm(tokens: Tensor) -> Tensor:

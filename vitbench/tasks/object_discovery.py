@@ -46,7 +46,7 @@ def find_boxes(tokens: Tokens, s: DiscoverySettings) -> LostBoxes:
     if isinstance(s, LostNormSettings):
         return lost_boxes(tokens[s.field], s.k, seed_by_norm=True)
     assert isinstance(s, LostSettings)
-    return lost_boxes(lost_field(tokens, s.field), s.k, s.gram_bias, s.centre)
+    return lost_boxes(lost_field(tokens, s.field), s.k, s.gram_bias, s.centre, unit=s.unit, binary=s.binary)
 
 
 class ObjectDiscovery(Task[DiscoverySettings]):

@@ -6,7 +6,7 @@ over the crop although they cover its padding too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
@@ -113,7 +113,14 @@ class SlideSegmentation(StreamTask[StreamSegmentationSettings, HeadBank, ChosenH
                 x.shape[-1], outputs, tried, schedule, norm=True, seed=context.seed, device=x.device, dropout=s.dropout
             )
 
-        return BankTrainer(kept, lambda tokens: tokens[s.field], build, lambda y, _: PixelLoss(y, ignore))
+        return BankTrainer(kept, lambda tokens: tokens[s.field], build, lambda y, _: self._loss(y, ignore))
+
+    def _loss(self, labels: Tensor, ignore_index: int) -> Callable[[Tensor], Tensor]:
+        loss = PixelLoss(labels, ignore_index)
+        if self.settings.mean_over == "all":
+            return loss
+        share = int((labels != ignore_index).sum()) / labels.numel()
+        return lambda logits: loss(logits) / max(share, 1 / labels.numel())
 
     def _tried(self) -> list[Recipe]:
         return recipes(self.settings.learning_rate, self.settings.weight_decay)

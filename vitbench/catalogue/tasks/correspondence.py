@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
 from vitbench.catalogue.tasks.settings import setting
@@ -22,6 +23,11 @@ class KeypointSettings(TaskSettings):
     )
     sample_pairs: int = setting(
         0, "pairs per class, and per class and viewpoint, chosen by a hash of their names; 0: all"
+    )
+    scale: Literal["box", "image"] = setting(
+        "box",
+        "whose larger side in the target image an error is a share of: the object's box, or the image",
+        later=True,
     )
 
 

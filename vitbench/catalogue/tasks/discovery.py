@@ -31,6 +31,10 @@ class LostSettings(DiscoverySettings):
     k: int = setting(100, "patches of lowest degree among which those similar to the seed are taken")
     gram_bias: float = setting(0.0, "added to every entry of the Gram matrix")
     centre: bool = setting(False, "subtract the image's mean token first")
+    unit: bool = setting(False, "bring tokens to unit length (after centring)", later=True)
+    binary: bool = setting(
+        False, "sum which patches are similar (the paper's equation), not how similar (the released code)", later=True
+    )
 
 
 @dataclass(frozen=True)

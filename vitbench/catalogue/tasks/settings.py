@@ -18,9 +18,22 @@ _SHARED = {
 }
 
 
-def setting(default: Any, text: str) -> Any:
-    """A dataclass field with its default and one phrase on what it does."""
-    return dataclasses.field(default=default, metadata={"text": text})
+def setting(default: Any, text: str, *, later: bool = False) -> Any:
+    """A dataclass field with its default and one phrase on what it does.
+
+    later: added to a protocol that has records, with the default that keeps their numbers; at that default it is no part of
+    the identity, so that those records stay what they are.
+    """
+    return dataclasses.field(default=default, metadata={"text": text, "later": later})
+
+
+def identifying(settings: TaskSettings) -> dict[str, Any]:
+    """The settings that tell a number from another one: all but later ones at their default."""
+    return {
+        f.name: getattr(settings, f.name)
+        for f in dataclasses.fields(settings)
+        if not (f.metadata.get("later") and getattr(settings, f.name) == f.default)
+    }
 
 
 def explained(settings: TaskSettings) -> list[tuple[str, Any, str]]:

@@ -51,6 +51,11 @@ class StreamSegmentationSettings(StreamSettings):
     dropout: float = setting(0.0, "share of channels dropped per image in training")
     scales: str = setting("1", "sizes at which a test image is seen, as factors of the above, joined by /")
     flip: bool = setting(False, "also see the mirror image of each; class probabilities are averaged over all")
+    mean_over: Literal["all", "valid"] = setting(
+        "all",
+        "pixels that the mean of the loss counts: all (as mmsegmentation 0.x and DINOv3), or labelled ones",
+        later=True,
+    )
 
 
 @dataclass(frozen=True)
