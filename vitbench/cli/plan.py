@@ -49,7 +49,11 @@ def plan(
         stored = made.forwards - made.streamed
         print(f"forwards per image: {stored / sum(images.values()):.2f} (per backbone and split)")
     if made.streamed:
-        print(f"streamed: {made.streamed} forwards on images augmented anew, which are not stored")
+        streams = Counter(c.stream for c in made.with_status("todo") if c.stream)
+        print(
+            f"streamed: {made.streamed} forwards on images augmented anew, which are not stored: "
+            f"{sum(streams.values())} cells on {len(streams)} streams"
+        )
     refused = Counter(missing(c) for c in made.with_status("unavailable", "not_applicable"))
     for line, count in sorted(refused.items()):
         print(f"  {line}" + (f" ({count} cells)" if count > 1 else ""))
