@@ -191,7 +191,8 @@ def _scatter(i: int, table: Table, rows: Sequence[Row]) -> Scatter:
     y_axis = Axis([*ends, 0.0], BOTTOM, TOP)
     order = sorted(range(len(rows)), key=lambda k: -_size(rows[k]))
     points = [_point(rows[k], max(costs[k], floor), x_axis, y_axis, number) for k in order[:MOST_POINTS]]
-    x_ticks = (Tick(x_axis(floor), "none"), *(t for t in x_axis.ticks() if t.at > x_axis(floor) + 24))
+    known = x_axis.ticks() if max(costs) > 0 else ()
+    x_ticks = (Tick(x_axis(floor), "none"), *(t for t in known if t.at > x_axis(floor) + 24))
     note = f"{table.metric}, {'higher' if table.higher_is_better else 'lower'} is better"
     return Scatter(i, note, tuple(_named(points)), x_ticks, y_axis.ticks(), y_axis(0))
 
