@@ -31,7 +31,7 @@ class Means(Backbone):
         return {"patch": torch.nn.functional.avg_pool2d(pixels, 4).permute(0, 2, 3, 1)}
 
 
-def test_hummingbirds_std_is_part_of_the_view_and_of_what_the_backbone_sees() -> None:
+def test_a_mistyped_std_is_part_of_the_view_and_of_what_the_backbone_sees() -> None:
     card = TASKS.get("knn_segmentation")
     settings = card.protocol("hummingbird").settings
     plain, compat = card.view(settings), card.view(dataclasses.replace(settings, compat=True))
@@ -40,6 +40,10 @@ def test_hummingbirds_std_is_part_of_the_view_and_of_what_the_backbone_sees() ->
     assert str(compat.snapped(14)) == "resize504~std0.229,0.224,0.255"
     assert compat.simplest((512, 512), 16) == View("whole", std=(0.229, 0.224, 0.255))
     assert plain.simplest((512, 512), 16) == View("whole")
+    video = TASKS.get("label_propagation")
+    settings = video.protocol("dino").settings
+    assert video.view(settings).std is None
+    assert video.view(dataclasses.replace(settings, compat=True)).std == (0.228, 0.224, 0.225)
     white = [np.full((8, 8, 3), 255, np.uint8)]
     for std, seen in ((None, [1.0, 1.0, 1.0]), ((1.0, 1.0, 0.5), [1.0, 1.0, 2.0])):
         tokens = Means().tokens(white, TokenRequest(("patch",), View("whole", std=std)), ["a"])

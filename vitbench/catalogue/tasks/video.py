@@ -26,6 +26,11 @@ class PropagationSettings(TaskSettings):
         "view: labels bilinear to the view, each stretched to 0..1, argmax, nearest to the video's size; "
         "native: each stretched on the grid, bilinear to the video's size, argmax",
     )
+    compat: bool = setting(False, "divide red by 0.228, as the evaluation code of DINO does, not by 0.229", later=True)
+
+    @property
+    def std(self) -> tuple[float, float, float] | None:
+        return (0.228, 0.224, 0.225) if self.compat else None
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ LABEL_PROPAGATION = TaskCard(
             summary="Every token takes the labels of the five most similar tokens near its own place in the first frame and "
             "the seven before, in frames of 480 pixels on the shorter side.",
             source=Source("Caron et al.", 2021, "2104.14294", "https://github.com/facebookresearch/dino"),
-            differs="The backbone's own mean and std (the reference's std has a typing error)."
+            differs="The backbone's own mean and std, unless `compat` (the reference's std has a typing error)."
             + _SCORE
             + ", not by OpenCV (bilinear). Where the patch does not divide 480 and 64, sizes are rounded down to the patch.",
         ),
