@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 data = typer.Typer(help="Data sets: what is here, how to get the rest.", no_args_is_help=True)
 
-Names = Annotated[list[str] | None, typer.Argument(help="Data sets [default: all].")]
+Names = Annotated[list[str] | None, typer.Argument(help="Data sets (default: all).")]
 AsJson = Annotated[bool, typer.Option("--json", help="An array of objects, each with `name`.")]
 
 
@@ -79,9 +79,9 @@ def fetch(
 def preview(
     name: Annotated[str, typer.Argument(help="A data set, or folder:PATH.")],
     split: Annotated[str, typer.Option(help="Which split.")] = "val",
-    target: Annotated[str | None, typer.Option(help="One kind of target [default: all that the split has].")] = None,
+    target: Annotated[str | None, typer.Option(help="One kind of target (default: all that the split has).")] = None,
     count: Annotated[int, typer.Option(min=1, help="Images per kind of target.")] = 8,
-    out: Annotated[Path | None, typer.Option(help="PNG file [default: preview-NAME.png].")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file (default: preview-NAME.png).")] = None,
     data_root: o.DataRoot = None, plugin: o.Plugin = None,
 ) -> None:  # fmt: skip
     """Draw a contact sheet with the targets on the images."""

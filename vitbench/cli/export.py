@@ -27,7 +27,7 @@ def export(
     tasks: o.Tasks = None,
     datasets: o.Datasets = None,
     format: Annotated[
-        Format | None, typer.Option("--format", "-f", help="[default: by the ending of --out, .parquet or .csv]")
+        Format | None, typer.Option("--format", "-f", help="(default: by the ending of --out, .parquet or .csv)")
     ] = None,
     organisation: Annotated[str | None, typer.Option(help="Who measured; eval-ever wants to know.")] = None,
     relationship: Annotated[

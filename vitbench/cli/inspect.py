@@ -25,10 +25,10 @@ def inspect(
         list[str], typer.Argument(metavar="IMAGE...", help="Files, a folder, or scenes[:INDEX] of the lab.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The PNG; the page lies beside it. [default: inspect-BACKBONE.png]")
+        Path | None, typer.Option("--out", "-o", help="The PNG; the page lies beside it. (default: inspect-BACKBONE.png)")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most N images.")] = 4,
-    image_px: Annotated[int | None, typer.Option(min=1, help="Longer side [default: at most 32 patches].")] = None,
+    image_px: Annotated[int | None, typer.Option(min=1, help="Longer side (default: at most 32 patches).")] = None,
     fit_on: Annotated[str, typer.Option(help="The data set whose train images repairs are fitted on.")] = "scenes",
     fit_images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 32,
     dtype: Annotated[str, typer.Option(help="Compute dtype: float32, bfloat16 or float16.")] = "float32",

@@ -43,11 +43,11 @@ Draft = Annotated[
     bool, typer.Option("--draft", help="Decode large JPEGs smaller where only labels are read (part of the identity).")
 ]
 Dtype = Annotated[str | None, typer.Option(help="Compute dtype: float32, bfloat16 or float16 (part of the identity).")]
-Records = Annotated[Path | None, typer.Option(help="Folder of records [default: runs].")]
+Records = Annotated[Path | None, typer.Option(help="Folder of records (default: runs).")]
 Cache = Annotated[
-    Path | None, typer.Option(help="Folder of tokens and states [default: VITBENCH_CACHE or the user's cache].")
+    Path | None, typer.Option(help="Folder of tokens and states (default: VITBENCH_CACHE or the user's cache).")
 ]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder of data sets [default: VITBENCH_DATA].")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of data sets (default: VITBENCH_DATA).")]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,7 +63,7 @@ Workers = Annotated[int | None, typer.Option(help="Worker processes; 0 runs ever
 Decoders = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Processes per worker that decode images; 0: threads [default: threads below 4 cores a worker]."
+        min=0, help="Processes per worker that decode images; 0: threads (default: threads below 4 cores a worker)."
     ),
 ]
 CacheBudget = Annotated[str | None, typer.Option(help="Most bytes of stored tokens, such as 20GB.")]

@@ -18,7 +18,7 @@ COCO20K = DatasetCard(
     release=Release(
         "coco",
         f"{_COCO}/zips/train2014.zip into coco/images/, and {_COCO}/annotations/annotations_trainval2014.zip into coco/, no "
-        "registration; which images are meant is known",
+        "registration; the list of images ships with vitbench",
         size="13 GB",
         also=("COCO",),
         downloads=(
