@@ -15,7 +15,6 @@ class Download:
     url: str
     md5: str = ""
     into: str = ""
-    bytes: int = 0
 
     @property
     def file(self) -> str:
