@@ -152,3 +152,15 @@ def test_a_damaged_file_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="line 2"):
         load_published(path)
     assert load_published(tmp_path / "nowhere.csv") == {}
+
+
+def test_numbers_of_a_memory_from_trainaug_are_kept_apart_from_those_of_train() -> None:
+    datasets = {key[3] for key in load_published() if key[2].startswith("knn_segmentation@hummingbird")}
+    assert datasets == {"voc2012_aug"}
+
+
+def test_depth_of_one_and_of_four_blocks_stands_beside_its_own_protocol() -> None:
+    published, backbone = load_published(), "vit_small_patch14_dinov2.lvd142m"
+    for protocol, value in (("dinov2", 0.449), ("dinov2_lin4", 0.417)):
+        [found] = published[backbone, "none", f"depth@{protocol}", "nyu_depth_v2", "rmse"]
+        assert found.value == value
