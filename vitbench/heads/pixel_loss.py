@@ -107,8 +107,8 @@ def _part(logits: Tensor, labels: Tensor, down: Tensor, across: Tensor, ignore_i
 class _EvenSteps:
     """Where a cell is u pixels wide: between two cell centres logits are linear, so exponentials are geometric series.
 
-    One product per pixel and class takes the place of an exponential and of the upsampling. Arrays are u n k r s: the j-th
-    pixel after a centre, image, class, row, and the s = w + 1 spaces between centres (or the border and a centre).
+    One product per pixel and class takes the place of an exponential and of the upsampling. Arrays are u n k s r: the j-th
+    pixel after a centre, image, class, the s = w + 1 spaces between centres (or the border and a centre), and row.
     """
 
     def __init__(self, labels: Tensor, ignore_index: int, logits: Tensor, values: int) -> None:
@@ -121,7 +121,7 @@ class _EvenSteps:
         valid = labels != ignore_index
         self._truth = _carried_down(labels.masked_fill(~valid, 0), valid, (k, h, w))
         padded = torch.nn.functional.pad(valid.to(logits.dtype), (u - u // 2, u // 2))
-        self._valid = padded.view(*labels.shape[:2], w + 1, u).permute(3, 0, 1, 2).contiguous()
+        self._valid = padded.view(*labels.shape[:2], w + 1, u).permute(3, 0, 2, 1).contiguous()
         self._images, self._strip = _chunk(values, k * u * (w + 1), labels.shape[1])
         self._images = min(self._images, len(labels))
         self._room = logits.new_empty(u * self._images * k * self._strip * (w + 1))
@@ -131,25 +131,26 @@ class _EvenSteps:
         below = logits - logits.amax(1, keepdim=True)  # the same for all classes of a pixel, so the shares stay
         if float(below.amin()) < _DEEPEST:
             return None
-        padded = torch.cat([below[..., :1], below, below[..., -1:]], -1)
+        columns = below.transpose(2, 3)
+        padded = torch.cat([columns[:, :, :1], columns, columns[:, :, -1:]], 2)  # b k (w + 2) h
         gradient = torch.zeros_like(padded)
         total = -(below.double() * self._truth).sum()
         for i in range(0, len(logits), self._images):
-            for r in range(0, self._valid.shape[2], self._strip):
+            for r in range(0, self._valid.shape[3], self._strip):
                 down = self._down[r : r + self._strip]
-                rows = torch.matmul(down, padded[i : i + self._images])
-                loss, slope = self._spaces(rows, self._valid[:, i : i + self._images, r : r + self._strip])
+                rows = torch.matmul(padded[i : i + self._images], down.T)
+                loss, slope = self._spaces(rows, self._valid[:, i : i + self._images, :, r : r + self._strip])
                 total += loss
-                gradient[i : i + self._images] += torch.matmul(down.T, slope)
-        inside = gradient[..., 1:-1].contiguous()
-        inside[..., 0] += gradient[..., 0]
-        inside[..., -1] += gradient[..., -1]
-        return total, inside.sub_(self._truth)
+                gradient[i : i + self._images] += torch.matmul(slope, down)
+        inside = gradient[:, :, 1:-1].clone()
+        inside[:, :, 0] += gradient[:, :, 0]
+        inside[:, :, -1] += gradient[:, :, -1]
+        return total, inside.transpose(2, 3) - self._truth
 
     def _spaces(self, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Summed log mass of rows n k r (w + 2) over valid pixels u n r s, and its gradient for them."""
-        left = rows[..., :-1].contiguous()
-        rise = rows[..., 1:] - left
+        """Summed log mass of rows n k (w + 2) r over valid pixels u n s r, and its gradient for them."""
+        left = rows[:, :, :-1].contiguous()
+        rise = rows[:, :, 1:] - left
         shares = self._room[: self._u * left.numel()].view(self._u, *left.shape)
         torch.exp(left.add(rise, alpha=self._first), out=shares[0])
         ratio = rise.div_(self._u).exp_()
@@ -165,8 +166,8 @@ class _EvenSteps:
         shares *= weight[:, :, None]
         sides = (self._sides @ shares.flatten(1)).view(2, *left.shape)
         slope = torch.zeros_like(rows)
-        slope[..., :-1] = sides[0]
-        slope[..., 1:] += sides[1]
+        slope[:, :, :-1] = sides[0]
+        slope[:, :, 1:] += sides[1]
         return loss, slope
 
 
