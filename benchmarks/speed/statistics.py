@@ -62,11 +62,17 @@ def _many() -> list[Figure]:
         one = tuple(e for e in entries if e.slot.task == entries[0].slot.task)
         table = best_of(lambda: build(Loaded(one)))
         whole = best_of(lambda: build(loaded[-1]), 1)
+        typed, narrowed = (
+            min(run_command(["leaderboard", "--records", str(root), *more]).seconds for _ in range(2))
+            for more in ([], ["-t", one[0].slot.task])
+        )
     return [
         Figure(f"reading {len(entries)} records, first time", cold, "s", "<= 5 s"),
         Figure(f"index of {len(entries)} records", warm, "s", "<= 5 s"),
         Figure(f"table of {len(one)} of them", table, "s", "<= 2 s"),
         Figure("all 20 tables of them", whole, "s", ""),
+        Figure("`vitbench leaderboard` over all of them, index included", typed, "s", ""),
+        Figure("`vitbench leaderboard -t` of one table, index included", narrowed, "s", ""),
     ]
 
 
