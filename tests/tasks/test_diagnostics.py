@@ -293,6 +293,22 @@ def test_spread_of_maps_is_that_of_each_map_by_hand(protocol, field):
     assert values == pytest.approx(list(100 * np.mean(rows, axis=0) * scale), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "name, flag",
+    [
+        ("attention_segmentation", "labels_are_mostly_objects"),
+        ("foreground_alignment", "mostly_images_of_one_kind"),
+    ],
+)
+def test_masks_that_are_all_object_are_flagged(name, flag):
+    mixed, full = scenes_stream(3, "val", 1), scenes_stream(3, "val", 1)
+    for target in (t for b in full for t in b.targets):
+        target["segmentation"][:] = 2
+    for val, expected in ((full, True), (mixed, False)):
+        measured = task(name)
+        assert (flag in measured.flags(None, measured.measure(None, val, CONTEXT))) is expected
+
+
 def upsampled(grid, hw):
     return torch.nn.functional.interpolate(torch.from_numpy(grid)[None], hw, mode="bilinear")[0].numpy()
 

@@ -70,3 +70,11 @@ def test_images_with_nothing_to_cut_are_flagged():
     for stream, expected in ((alike, True), (made_up(), False)):
         task = Saliency(SaliencySettings())
         assert ("mostly_nothing_to_cut" in task.flags(None, task.measure(None, stream, context()))) is expected
+
+
+def test_labels_that_are_all_but_all_objects_are_flagged():
+    full = made_up()
+    full.batches[0].targets[0]["segmentation"][1:] = 1
+    for stream, expected in ((full, True), (made_up(), False)):
+        task = Saliency(SaliencySettings())
+        assert ("labels_are_mostly_objects" in task.flags(None, task.measure(None, stream, context()))) is expected

@@ -227,7 +227,9 @@ def _averaged(tables: Sequence[Table], numbers: Sequence[Numbers]) -> dict[str, 
 
 
 def _overview_text(row: Row | None, number: Numbers) -> str:
-    return NOTHING if row is None else number.value(row.value) + ("*" if row.incomplete else "")
+    if row is None or row.value is None:
+        return NOTHING
+    return number.value(row.value) + ("*" if row.incomplete else "")
 
 
 def _mean_text(rows: Sequence[Row | None], numbers: Sequence[Numbers]) -> str:

@@ -14,7 +14,7 @@ from vitbench.errors import NotApplicableError
 from vitbench.metrics.attention_masks import mask_statistics
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Batch, Task, TaskContext, TokenStream
-from vitbench.tasks.saliency import object_mask
+from vitbench.tasks.saliency import ALL_OBJECTS, object_mask
 from vitbench.tasks.units import UnitRows
 from vitbench.tasks.upsample import LabelSampler
 
@@ -38,7 +38,10 @@ class AttentionSegmentation(Task[TaskSettings]):
         return units.rows({"maps": maps})
 
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
-        return {"images_without_objects": int(rows.stats["n_without"].sum())}
+        first = {name: float(np.asarray(rows.stats[name]).sum(0)[0]) for name in ("tp", "fp", "fn", "tn")}
+        mostly = first["tp"] + first["fn"] > ALL_OBJECTS * sum(first.values())
+        marked = {"labels_are_mostly_objects": True} if mostly else {}
+        return {"images_without_objects": int(rows.stats["n_without"].sum()), **marked}
 
 
 def _image(batch: Batch, i: int, maps: Any, context: TaskContext) -> dict[str, npt.ArrayLike]:

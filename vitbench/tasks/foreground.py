@@ -43,7 +43,9 @@ class ForegroundAlignment(Task[AlignmentSettings]):
         return units.rows()
 
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
-        return {"images_of_one_kind": int(rows.stats["n_without"].sum())}
+        left_out = int(rows.stats["n_without"].sum())
+        marked = {"mostly_images_of_one_kind": True} if 2 * left_out > len(rows) else {}
+        return {"images_of_one_kind": left_out, **marked}
 
 
 def _object_share(batch: Batch, i: int, dataset: DatasetCard) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_]]:

@@ -19,6 +19,8 @@ from vitbench.tasks.tokencut import cut
 from vitbench.tasks.units import UnitRows
 from vitbench.tasks.upsample import LabelSampler
 
+ALL_OBJECTS = 0.9  # share of labelled pixels above which every mask that takes all is right
+
 
 def object_mask(labels: npt.NDArray[np.integer], dataset: DatasetCard) -> npt.NDArray[np.bool_]:
     """Pixels of any object class, as the data set's card has them; where it names none, every class but 0."""
@@ -53,9 +55,13 @@ class Saliency(Task[SaliencySettings]):
         score, inside = np.zeros(labels.shape, np.float32), np.zeros(labels.shape, bool)
         planes = sampler.values(torch.from_numpy(both)).numpy()
         score[sampler.rows, sampler.cols], inside[sampler.rows, sampler.cols] = planes[0], planes[1] >= 0.5
-        stats = saliency_statistics(score, inside, object_mask(labels, dataset), labels != dataset.ignore_index)
-        return {**stats, "alike": float(found.alike)}
+        truth, counted = object_mask(labels, dataset), labels != dataset.ignore_index
+        objects = float(truth[counted].mean()) if counted.any() else 0.0
+        stats = saliency_statistics(score, inside, truth, counted)
+        return {**stats, "alike": float(found.alike), "objects": objects}
 
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
         marked = {"mostly_nothing_to_cut": True} if 2 * rows.stats["alike"].sum() > len(rows) else {}
+        if rows.stats["objects"].sum() > ALL_OBJECTS * rows.stats["n"].sum():
+            marked["labels_are_mostly_objects"] = True
         return {"images_without_objects": int(rows.stats["n_without"].sum()), **marked}
