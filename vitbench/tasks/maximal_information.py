@@ -70,9 +70,7 @@ class _Sorted:
 
     def equal_parts(self, parts: int) -> Tensor:
         """Part of every point (c n) when the axis is cut into `parts` of sizes as equal as ties allow."""
-        ends = _equal_ends(self.last, parts)
-        places = torch.arange(self.last.shape[1], device=ends.device).expand_as(self.last)
-        return torch.searchsorted(ends, places.contiguous(), right=True).gather(1, self.back)
+        return _groups(_equal_ends(self.last, parts), self.last.shape[1]).gather(1, self.back)
 
     def clumps(self, labels: Tensor, most: int) -> Tensor:
         """Where the axis may be cut: ends of runs of one label (ties of several labels stay whole), at most `most` (c k)."""
@@ -89,9 +87,16 @@ class _Sorted:
 
 def _positions(ends: Tensor, count: int) -> Tensor:
     """Ends of groups as counts of points, each row filled up with n (c n -> c count)."""
-    n = ends.shape[1]
-    places = torch.where(ends, torch.arange(1, n + 1, device=ends.device), n)
-    return places.sort(dim=1).values[:, :count]
+    variables, n = ends.shape
+    column = torch.where(ends, ends.cumsum(1) - 1, count).clamp(max=count)
+    found = torch.full((variables, count + 1), n, device=ends.device)
+    return found.scatter(1, column, torch.arange(1, n + 1, device=ends.device).expand(variables, -1))[:, :count]
+
+
+def _groups(ends: Tensor, n: int) -> Tensor:
+    """Which group every place is in (c n), from the ends of the groups (c k)."""
+    starts = torch.zeros(len(ends), n + 1, dtype=torch.long, device=ends.device).scatter_(1, ends, 1)
+    return starts[:, :n].cumsum(1)
 
 
 def _equal_ends(last: Tensor, parts: int) -> Tensor:
@@ -151,8 +156,7 @@ def _best_cuts_of(labels: Tensor, ends: Tensor, kinds: int, most: int) -> Tensor
 def _label_counts(labels: Tensor, ends: Tensor, kinds: int) -> Tensor:
     """How many points of each label stand before each stop, the first of which is 0 (c kinds k+1)."""
     variables, groups = ends.shape
-    places = torch.arange(labels.shape[1], device=labels.device).expand_as(labels).contiguous()
-    cell = labels * groups + torch.searchsorted(ends.contiguous(), places, right=True)
+    cell = labels * groups + _groups(ends, labels.shape[1])
     counts = torch.zeros(variables, kinds * groups, dtype=torch.long, device=labels.device)
     counts.scatter_add_(1, cell, torch.ones_like(cell))
     return torch.nn.functional.pad(counts.view(variables, kinds, groups).cumsum(2, dtype=torch.int32), (1, 0))
