@@ -30,10 +30,8 @@ def test_loss_and_gradient_are_torchs_with_void_in_the_mean(
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("width", [15, 20])
-def test_cells_of_a_whole_number_of_pixels_need_no_exponential_each(
-    width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("width", [6, 13, 15, 20, 37])
+def test_pixels_between_two_cells_need_no_exponential_each(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     g = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 5, (3, 9, width), generator=g)
     labels[0, :, 3:5] = 255

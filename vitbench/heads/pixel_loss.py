@@ -33,7 +33,7 @@ class PixelLoss:
     def __init__(self, labels: Tensor, ignore_index: int) -> None:
         self._labels, self._ignore = labels, ignore_index
         self._values = _VALUES.get(labels.device.type, _VALUES_ELSEWHERE)
-        self._even: _EvenSteps | None = None
+        self._series: _Series | None = None
 
     def __call__(self, logits: Tensor) -> Tensor:
         """logits b k h w -> the loss, with a gradient for them."""
@@ -42,11 +42,10 @@ class PixelLoss:
 
     def evaluated(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (float64) and its gradient for the logits, both times the number of pixels."""
-        columns, cells = self._labels.shape[2], logits.shape[3]
-        if columns % cells == 0 and columns > cells:
-            if self._even is None or self._even.grid != logits.shape[1:]:
-                self._even = _EvenSteps(self._labels, self._ignore, logits, self._values)
-            if (found := self._even.evaluated(logits)) is not None:
+        if self._labels.shape[2] > logits.shape[3]:
+            if self._series is None or self._series.grid != logits.shape[1:]:
+                self._series = _Series(self._labels, self._ignore, logits, self._values)
+            if (found := self._series.evaluated(logits)) is not None:
                 return found
         return self._swept(logits)
 
@@ -104,24 +103,26 @@ def _part(logits: Tensor, labels: Tensor, down: Tensor, across: Tensor, ignore_i
     return loss, torch.matmul(down.T, (shares.flatten(0, 2) @ across).view(*rows.shape[:3], -1))
 
 
-class _EvenSteps:
-    """Where a cell is u pixels wide: between two cell centres logits are linear, so exponentials are geometric series.
+class _Series:
+    """Between two cell centres logits are linear, so the exponentials of pixels in a row are a geometric series.
 
     One product per pixel and class takes the place of an exponential and of the upsampling. Arrays are u n k s r: the j-th
-    pixel after a centre, image, class, the s = w + 1 spaces between centres (or the border and a centre), and row.
+    of the at most u pixels in a space, image, class, the s = w + 1 spaces between centres (or the border and a centre), row.
     """
 
     def __init__(self, labels: Tensor, ignore_index: int, logits: Tensor, values: int) -> None:
         self.grid = logits.shape[1:]
         k, h, w = self.grid
-        self._u = u = labels.shape[2] // w
         self._down = stretch(labels.shape[1], h, logits.device)
-        at = (torch.arange(u, device=logits.device) + 0.5 * (u % 2 == 0)) / u  # where pixels are in a space
-        self._first, self._sides = float(at[0]), torch.stack([1 - at, at])
+        columns, first, self._step = _spaces(labels.shape[2], w, logits.device)
+        self._u = u = len(columns)
+        self._first = first[:, None]  # where its first pixel is in a space of width 1
+        index = torch.arange(u, device=logits.device, dtype=logits.dtype)
+        self._sums = torch.stack([torch.ones_like(index), index * self._step])
         valid = labels != ignore_index
         self._truth = _carried_down(labels.masked_fill(~valid, 0), valid, (k, h, w))
-        padded = torch.nn.functional.pad(valid.to(logits.dtype), (u - u // 2, u // 2))
-        self._valid = padded.view(*labels.shape[:2], w + 1, u).permute(3, 0, 2, 1).contiguous()
+        there = valid[:, :, columns.clamp(min=0)] & (columns >= 0)  # b H u s
+        self._valid = there.permute(2, 0, 3, 1).to(logits.dtype).contiguous()
         self._images, self._strip = _chunk(values, k * u * (w + 1), labels.shape[1])
         self._images = min(self._images, len(labels))
         self._room = logits.new_empty(u * self._images * k * self._strip * (w + 1))
@@ -139,7 +140,7 @@ class _EvenSteps:
             for r in range(0, self._valid.shape[3], self._strip):
                 down = self._down[r : r + self._strip]
                 rows = torch.matmul(padded[i : i + self._images], down.T)
-                loss, slope = self._spaces(rows, self._valid[:, i : i + self._images, :, r : r + self._strip])
+                loss, slope = self._summed(rows, self._valid[:, i : i + self._images, :, r : r + self._strip])
                 total += loss
                 gradient[i : i + self._images] += torch.matmul(slope, down)
         inside = gradient[:, :, 1:-1].clone()
@@ -147,13 +148,13 @@ class _EvenSteps:
         inside[:, :, -1] += gradient[:, :, -1]
         return total, inside.transpose(2, 3) - self._truth
 
-    def _spaces(self, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def _summed(self, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Summed log mass of rows n k (w + 2) r over valid pixels u n s r, and its gradient for them."""
         left = rows[:, :, :-1].contiguous()
         rise = rows[:, :, 1:] - left
         shares = self._room[: self._u * left.numel()].view(self._u, *left.shape)
-        torch.exp(left.add(rise, alpha=self._first), out=shares[0])
-        ratio = rise.div_(self._u).exp_()
+        torch.exp(torch.addcmul(left, rise, self._first), out=shares[0])
+        ratio = rise.mul_(self._step).exp_()
         done = 1
         while done < self._u:  # twice as many each time: p, p q | p q^2, p q^3 | ...
             more = min(done, self._u - done)
@@ -164,11 +165,26 @@ class _EvenSteps:
         weight = valid / mass
         loss = mass.log_().mul_(valid).sum()
         shares *= weight[:, :, None]
-        sides = (self._sides @ shares.flatten(1)).view(2, *left.shape)
+        whole, along = (self._sums @ shares.flatten(1)).view(2, *left.shape)
+        right = torch.addcmul(along, whole, self._first)
         slope = torch.zeros_like(rows)
-        slope[:, :, :-1] = sides[0]
-        slope[:, :, 1:] += sides[1]
+        slope[:, :, :-1] = whole.sub_(right)
+        slope[:, :, 1:] += right
         return loss, slope
+
+
+def _spaces(length: int, cells: int, device: torch.device) -> tuple[Tensor, Tensor, float]:
+    """Which pixels (u s, -1: none) lie in each space before, between and behind the centres of cells along an axis.
+
+    Also where the first of each lies in its space, and the step to the next; a space has width 1.
+    """
+    step = cells / length
+    at = (torch.arange(length, device=device) + 0.5) * step - 0.5
+    space = at.floor().long() + 1
+    counts = torch.bincount(space, minlength=cells + 1)
+    starts = counts.cumsum(0) - counts
+    index = torch.arange(int(counts.max()), device=device)[:, None]
+    return torch.where(index < counts, starts + index, -1), at[starts] - at[starts].floor(), step
 
 
 def _carried_down(truth: Tensor, valid: Tensor, grid: tuple[int, int, int]) -> Tensor:
