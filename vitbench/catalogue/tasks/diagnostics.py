@@ -81,7 +81,9 @@ POSITION_LEAKAGE = TaskCard(
             "same for the mean of their row and of their column, which tells stripes from blobs. Corrected for the "
             "number of train images, so that tokens without position have an expectation of 0.",
             differs=_OWN + "It is linear and sums over channels, where DVT (Yang et al. 2024, arXiv 2401.02957) "
-            "takes the largest maximal information coefficient of any channel, which is `position_mic`.",
+            "takes the largest maximal information coefficient of any channel, which is `position_mic`. After `position_mean`, "
+            "fitted on the same train images, train means are alike at all positions: what is left is the correction alone, "
+            "100 / (train images + 1) for every image.",
         ),
     ),
 )
