@@ -1,6 +1,7 @@
 """Score a linear head that DINOv2 released, in place of one trained here: does the evaluation give the published value?
 
-    python -m benchmarks.released_heads HEAD.pth BACKBONE TASK@PROTOCOL DATASET [--data-root DIR] [--limit N] [--device D]
+    python -m benchmarks.released_heads HEAD.pth BACKBONE TASK@PROTOCOL DATASET [--data-root DIR] [--weights NAME=PATH]
+        [--limit N] [--device D]
 
 Prints every measure with its 95 % interval; writes no record, for the head is none of a protocol's.
 """
@@ -18,7 +19,7 @@ from vitbench.catalogue.resolve import expand_tasks
 from vitbench.choices import Filters, choose
 from vitbench.engine.jobs import Workbench
 from vitbench.engine.live import LiveSplit
-from vitbench.engine.options import RunOptions
+from vitbench.engine.options import RunOptions, parse_weights
 from vitbench.engine.workspace import Workspace
 from vitbench.errors import UnavailableError, UsageError, VitbenchError
 from vitbench.heads.ridge import LinearHead
@@ -38,6 +39,7 @@ def scored(
     loaded = ref.load()
     if not isinstance(loaded, StreamTask):
         raise UsageError(f"{task} trains no head on crops", "linear_segmentation@dinov2, depth@dinov2[_lin4]")
+    found = read_head(head, ref.settings.field)
     chosen = choose(None, Filters((backbone,), ("none",), (task,), (dataset,), limit=limit)).choices
     [cell] = make_plan([replace(c, seed=0) for c in chosen[:1]], Workspace(options, fetch=not options.offline)).cells
     if cell.status in ("unavailable", "not_applicable"):
@@ -46,7 +48,6 @@ def scored(
     model = bench.edited(cell.backbone, cell.components["dtype"], cell.edit, cell.edit_fits)
     live = LiveSplit(bench, model, [cell], "val")
     context = TaskContext(bench.dataset(dataset), 0)
-    found = read_head(head, ref.settings.field)
     width = len(found.head.weight)
     there = LinearHead(found.head.weight.to(bench.device), found.head.bias.to(bench.device))
     reader = loaded.scorer(replace(found, head=there), context)
@@ -66,11 +67,14 @@ def main(arguments: list[str]) -> int:
     for name in ("backbone", "task", "dataset"):
         parser.add_argument(name)
     parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--weights", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--device", default="auto")
     given = parser.parse_args(arguments)
-    options = RunOptions(data_root=given.data_root, device=given.device, workers=0, decoders=0)
     try:
+        options = RunOptions(
+            data_root=given.data_root, weights=parse_weights(given.weights), device=given.device, workers=0, decoders=0
+        )
         found = scored(given.head, given.backbone, given.task, given.dataset, options, given.limit)
     except VitbenchError as error:
         sys.stderr.write(f"{error}\n")
