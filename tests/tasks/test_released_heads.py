@@ -94,6 +94,9 @@ def test_a_head_is_scored_without_training(
     head = always(most, WIDTH, 150, tmp_path / "head.pth")
     found = scored(head, "patch_colour", task, "ade20k", options)
     assert found["aAcc"].value == pytest.approx(100 * (labels == most).sum() / (labels != 255).sum())
+    given = ["patch_colour", task, "ade20k", "--data-root", str(tmp_path / "data")]
+    assert main([str(head), *given]) == 0
+    assert f"{found['aAcc'].value:.3f}" in capsys.readouterr().out
     with pytest.raises(UsageError, match=f"{WIDTH} channels"):
         scored(head, "position_only", task, "ade20k", options)
     with pytest.raises(UsageError, match="no head on crops"):
