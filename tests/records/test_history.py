@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def test_cells_without_a_number_are_no_points(tmp_path: Path) -> None:
 
 
 def test_a_value_without_replicates_is_kept(tmp_path: Path) -> None:
-    write_night(tmp_path, [replace(entry(), draws=None)], "2026-01-01T00:00:00Z", "", lambda e: "")
+    write_night(tmp_path, [entry()._replace(draws=None)], "2026-01-01T00:00:00Z", "", lambda e: "")
     (point,) = read_history(tmp_path)
     assert (point.value, point.draws) == (66.0, None)
 

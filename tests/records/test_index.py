@@ -16,7 +16,7 @@ from vitbench.records import index, reading
 from vitbench.records.frames import load_records
 from vitbench.records.inference import MetricValue
 from vitbench.records.schema import Record
-from vitbench.records.store import record_path, write
+from vitbench.records.store import record_files, record_path, write
 from vitbench.records.summaries import _step_by_step, comparable_part, summarised
 
 
@@ -154,6 +154,22 @@ def test_problems_are_remembered_and_forgotten_with_their_file(tmp_path: Path) -
     for _ in range(2):
         assert [p.path for p in index.load(root).problems] == [path]
     path.write_bytes(whole)
+    assert values(root) == {"a": 1.0}
+
+
+def test_a_file_that_goes_while_the_folder_is_listed_is_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    put(root, "a", 1.0)
+    gone = put(root, "b", 2.0)
+
+    def listed(folder: Path) -> list[os.DirEntry[str]]:
+        found = list(record_files(folder))
+        gone.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(index, "record_files", listed)
     assert values(root) == {"a": 1.0}
 
 

@@ -277,7 +277,13 @@ def test_many_paired_differences_are_those_taken_one_by_one() -> None:
         *((a, b) for a in cells for b in cells), (cells[0], Estimate(3.0)), (odd, cells[0]), (cells[1], lost),
         (cells[0], estimate(shared, 200, groups)), (cells[0], estimate(shared[:30])),
     ]  # fmt: skip
-    assert paired_differences(pairs) == [paired_difference(*pair) for pair in pairs]
+    whole = paired_differences(pairs)
+    assert whole == [paired_difference(*pair) for pair in pairs]
+    asked = [i % 3 == 0 for i in range(len(pairs))]
+    tested = paired_differences(pairs, asked)
+    assert [d.p for d in tested] == [d.p for d in whole]
+    assert [d for d, one in zip(tested, asked, strict=True) if one] == whole[::3]
+    assert any(d.p is not None and d.ci_low is None for d in tested)
 
 
 def test_two_repairs_are_compared_by_their_own_pairs_not_through_none() -> None:
@@ -313,7 +319,10 @@ def test_ranks_of_many_rows_are_those_of_all_pairs(few: int, monkeypatch: pytest
         Estimate(49.0, rng.normal(49, 1, 100).astype(np.float32), "k"),
     ]
     z = stats.norm.ppf(1 - 0.05 / (2 * (len(rows) - 1)))
-    assert shared_ranks(rows) == [brute_rank(i, rows, z) for i in range(len(rows))]
+    found = [brute_rank(i, rows, z) for i in range(len(rows))]
+    assert shared_ranks(rows) == found
+    for i in range(len(rows)):
+        assert shared_ranks(rows, asked=[k == i for k in range(len(rows))]) == [found[i]]
 
 
 def brute_rank(i: int, rows: list[Estimate], z: float) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,9 +96,9 @@ def test_many_cells_are_tested_together(scored: Scored) -> None:
     """A p just under 0.05 is a regression alone and none among many that did not change."""
     base = [Entry.of(scored("lab_ssl", f"center[x={i}]", SEG, 60.0)) for i in range(40)]
     moved = [
-        replace(e, value=(e.value or 0) - (1.2 if i == 0 else 1e-6), identity="f" * 16) for i, e in enumerate(base)
+        e._replace(value=(e.value or 0) - (1.2 if i == 0 else 1e-6), identity="f" * 16) for i, e in enumerate(base)
     ]
-    wide = [replace(e, draws=None if e.draws is None else e.draws * (1 + 0.01 * i)) for i, e in enumerate(moved)]
+    wide = [e._replace(draws=None if e.draws is None else e.draws * (1 + 0.01 * i)) for i, e in enumerate(moved)]
     alone, among = one(base[0], moved[0]), pairs(list(base), list(wide))
     assert alone.p_adjusted is not None
     first = next(p for p in among.pairs if p.slot == base[0].slot)
@@ -123,7 +122,7 @@ def test_cells_without_a_number_on_both_sides_are_left_out(absent: Scored) -> No
 
 def test_a_null_headline_is_missing_with_its_reason(scored: Scored) -> None:
     entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
-    null = replace(entry, value=None, ci_low=None, ci_high=None, note="undefined on these units")
+    null = entry._replace(value=None, ci_low=None, ci_high=None, note="undefined on these units")
     pair = one(entry, null)
     assert (pair.status, pair.note) == ("missing", "null: undefined on these units")
 
@@ -145,17 +144,17 @@ def test_other_versions_are_not_comparable_and_the_part_is_named(scored: Scored)
 
 def test_cells_on_other_units_are_not_comparable(scored: Scored) -> None:
     entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
-    pair = one(entry, replace(entry, identity="f" * 16, draws_key="0" * 16), Told(("data.skipped",)))
+    pair = one(entry, entry._replace(identity="f" * 16, draws_key="0" * 16), Told(("data.skipped",)))
     assert (pair.status, pair.changed) == ("not comparable", ("data.skipped",))
     assert "other units" in pair.note
 
 
 def test_other_numbers_of_the_same_identity_have_drifted(scored: Scored) -> None:
     entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
-    nudged = replace(entry, value=(entry.value or 0) + 1e-4)
+    nudged = entry._replace(value=(entry.value or 0) + 1e-4)
     assert one(entry, nudged).status == "drifted"
     assert one(entry, entry, Told(rows=True)).status == "drifted"
-    worse = replace(entry, value=(entry.value or 0) - 9)
+    worse = entry._replace(value=(entry.value or 0) - 9)
     assert (one(entry, worse).status, one(entry, worse).note) == (
         "regressed",
         "the rows changed although the identity did not",
@@ -163,16 +162,16 @@ def test_other_numbers_of_the_same_identity_have_drifted(scored: Scored) -> None
 
 
 def test_costs_regress_forwards_always_memory_and_time_only_on_the_same_machine(scored: Scored) -> None:
-    entry = replace(Entry.of(scored("lab_ssl", "none", SEG, 60.0)), machine="cpu", seconds=10.0, peak_memory_bytes=1000)
-    dear = replace(entry, forwards_per_image=8.0, seconds=40.0, peak_memory_bytes=2000)
+    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))._replace(machine="cpu", seconds=10.0, peak_memory_bytes=1000)
+    dear = entry._replace(forwards_per_image=8.0, seconds=40.0, peak_memory_bytes=2000)
     pair = one(entry, dear)
     assert [(c.name, c.ratio) for c in pair.costs] == [("forwards per image", 8), ("peak memory", 2), ("time", 4)]
     assert (pair.status, pair.is_regression) == ("unchanged", True)
-    elsewhere = one(entry, replace(dear, machine="gpu"))
+    elsewhere = one(entry, dear._replace(machine="gpu"))
     assert [c.name for c in elsewhere.costs] == ["forwards per image"]
-    assert one(entry, replace(entry, seconds=14.0, peak_memory_bytes=1100)).costs == ()
+    assert one(entry, entry._replace(seconds=14.0, peak_memory_bytes=1100)).costs == ()
     assert pairs([entry], [dear]).seconds_ratio == 4.0
-    assert pairs([entry], [replace(dear, machine="gpu")]).seconds_ratio is None
+    assert pairs([entry], [dear._replace(machine="gpu")]).seconds_ratio is None
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +193,9 @@ def mixed(scored: Scored, absent: Scored) -> Comparison:
         retrained(scored("lab_ssl", "center", SEG, 70.0)),
         absent("lab_mae", "none", SEG, "failed", "<script>alert(1)</script> & \x00 | pipe"),
         scored("lab_ssl", "zscore", SEG, 60.0, version=2),
-        replace(entry, value=(entry.value or 0) + 1e-5),
+        entry._replace(value=(entry.value or 0) + 1e-5),
         scored("position_only", "none", SEG, 30.0),
-        replace(Entry.of(scored("random_vit", "none", SEG, 60.0)), forwards_per_image=3.0),
+        Entry.of(scored("random_vit", "none", SEG, 60.0))._replace(forwards_per_image=3.0),
     ]
     return pairs(list(before), list(after), Told(("task.version",)))
 

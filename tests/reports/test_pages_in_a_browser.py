@@ -233,7 +233,7 @@ def test_leaderboards_comparisons_and_nights_fit_a_phone(
 ) -> None:
     long = "linear_segmentation@ridge[" + ",".join(f"setting_{i}=value" for i in range(9)) + "]"
     entries = tuple(Entry.of(scored("lab_ssl", "none", task, 50.0)) for task in (long, "depth@ridge"))
-    moved = tuple(replace(e, value=e.value + 5, identity="0" * 16) for e in entries if e.value is not None)
+    moved = tuple(e._replace(value=e.value + 5, identity="0" * 16) for e in entries if e.value is not None)
     found = compare(entries, moved, load_thresholds(), Told())
     slot = entries[0].slot
     nights = trends([point(1, 66.0, slot), point(2, 60.0, slot)], load_thresholds())

@@ -29,7 +29,7 @@ ALL_BY: tuple[By, ...] = ("task", "family", "backbone")
 @pytest.fixture(scope="module")
 def lab(make_lab: Callable[[], Loaded]) -> Leaderboard:
     loaded = make_lab()
-    odd = [replace(e, flags=("50%_&_#1",)) if i == 0 else e for i, e in enumerate(loaded.entries)]
+    odd = [e._replace(flags=("50%_&_#1",)) if i == 0 else e for i, e in enumerate(loaded.entries)]
     return build(replace(loaded, entries=tuple(odd)))
 
 
@@ -92,7 +92,7 @@ def test_latex_compiles_and_no_table_is_wider_than_the_page(lab: Leaderboard, by
 
 def test_latex_compiles_whatever_names_and_reasons_hold(tmp_path: Path, scored: Callable[..., Record]) -> None:
     first = Entry.of(scored("[x]*" + ODD, "none", SEG, 60.0))
-    entries = [first, replace(first, slot=replace(first.slot, repair="*" + ODD), flags=(ODD,))]
+    entries = [first, first._replace(slot=replace(first.slot, repair="*" + ODD), flags=(ODD,))]
     lost = Missing(replace(first.slot, seed=1), "failed", ODD, ODD)
     known = (Reference(58.0, ODD, "paper", 0.5, ODD),)
     board = replace(build(Loaded(tuple(entries))), missing=(lost,))
@@ -165,7 +165,7 @@ def test_a_backbone_has_a_row_per_repair_with_its_costs(lab: Leaderboard) -> Non
 
 
 def test_a_published_value_stands_beside_the_measured_one_with_gap_and_source(scored: Callable[..., Record]) -> None:
-    entry = replace(Entry.of(scored("lab_ssl", "none", SEG, 60.0)), value=60.0)
+    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))._replace(value=60.0)
     known = (Reference(58.0, "A et al. 2025", "paper", 0.5), Reference(61.0, "B et al. 2024", "secondary"))
     board = build(Loaded((entry,)), published={KEY: known})
     text = FORMATS["text"](board, "task")

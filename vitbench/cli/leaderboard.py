@@ -12,9 +12,8 @@ from vitbench.cli import options as o
 from vitbench.errors import NothingSelectedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vitbench.identity import Slot
+    from vitbench.reports.leaderboard import Wanted
 
 Format = Literal["text", "md", "csv", "json", "html", "tex"]
 By = Literal["task", "family", "backbone"]
@@ -45,7 +44,7 @@ def leaderboard(
     from vitbench.records.index import load
     from vitbench.records.store import records_root
     from vitbench.reports.formats import FORMATS, to_text
-    from vitbench.reports.leaderboard import build, narrowed
+    from vitbench.reports.leaderboard import build
     from vitbench.reports.published import load_published
 
     root = records_root(Path(records or o.config().get("records", "runs")))
@@ -62,8 +61,7 @@ def leaderboard(
     brief = format == "text" and out is None and not any((backbones, repairs, tasks, datasets)) and cells > MOST_CELLS
     if brief := brief and any(e.slot.repair == baseline for e in loaded.entries):
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot.repair == baseline))
-    made = build(loaded, baseline, planned, load_published(), o.table_filter(tasks, datasets))
-    board = narrowed(made, wanted)
+    board = build(loaded, baseline, planned, load_published(), wanted)
     if not (board.tables or board.missing) or not loaded.entries:
         named = f"of suite {suite} " if suite else ""
         raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")
@@ -73,14 +71,14 @@ def leaderboard(
         o.show_or_write(out, FORMATS[format](board, by))
 
 
-def _recovery(root: Path, planned: frozenset[Slot], wanted: Callable[..., bool], format: Format) -> str:
+def _recovery(root: Path, planned: frozenset[Slot], wanted: Wanted, format: Format) -> str:
     from vitbench.records.store import scan
     from vitbench.reports import recovery as r
 
     if format not in ("text", "md", "csv"):
         raise UsageError(f"recovery is not written as {format}", "use --format md or csv")
     kept = [record for record in scan(root)[0] if not planned or record.slot in planned]
-    tables = r.narrowed(r.recovery_tables(kept), wanted)
+    tables = r.recovery_tables(kept, wanted)
     if not tables:
         raise NothingSelectedError(
             f"no planted defect beside its clean backbone in {root}", "`vitbench run --suite recovery` measures some"

@@ -153,22 +153,24 @@ def axis_filter(
     backbones: str | None, repairs: str | None, tasks: str | None, datasets: str | None
 ) -> Callable[[str, str, str, str], bool]:
     """Comma-separated globs over backbone, repair, task and dataset; None keeps all."""
+    from functools import cache
+
     from vitbench.catalogue.resolve import matches, matches_task
     from vitbench.selection import split_list
 
-    axes = [(text, matches) for text in (backbones, repairs)] + [(tasks, matches_task), (datasets, matches)]
-    asked = [(i, split_list(text), selects) for i, (text, selects) in enumerate(axes) if text]
+    def axis(text: str | None, selects: Callable[[str, str], bool]) -> Callable[[str], bool] | None:
+        patterns = split_list(text) if text else []
+        if not patterns:
+            return None
+        # Thousands of records share a few names.
+        return cache(lambda name: any(selects(one, name) for one in patterns))
+
+    axes = axis(backbones, matches), axis(repairs, matches), axis(tasks, matches_task), axis(datasets, matches)
 
     def wanted(*names: str) -> bool:
-        return all(any(selects(one, names[i]) for one in patterns) for i, patterns, selects in asked if patterns)
+        return all(selects is None or selects(name) for selects, name in zip(axes, names, strict=True))
 
     return wanted
-
-
-def table_filter(tasks: str | None, datasets: str | None) -> Callable[[str, str], bool]:
-    """The same over the tables alone: which (task, dataset) can hold a row that is wanted."""
-    wanted = axis_filter(None, None, tasks, datasets)
-    return lambda task, dataset: wanted("", "", task, dataset)
 
 
 def show_or_write(out: Path | None, text: str) -> None:

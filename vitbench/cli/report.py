@@ -40,7 +40,7 @@ def report(
     """Write one self-contained HTML page: tables, heat maps, recovery, norms, galleries, cost, provenance."""
     from vitbench.records.index import load
     from vitbench.records.store import records_root
-    from vitbench.reports.leaderboard import build, narrowed
+    from vitbench.reports.leaderboard import build
     from vitbench.reports.page import page
     from vitbench.reports.page_details import details
     from vitbench.reports.published import load_published
@@ -51,8 +51,7 @@ def report(
     if suite:
         loaded = replace(loaded, entries=tuple(e for e in loaded.entries if e.slot in planned))
     wanted = o.axis_filter(backbones, repairs, tasks, datasets)
-    tables = o.table_filter(tasks, datasets)
-    board = narrowed(build(loaded, baseline, planned, load_published(), tables), wanted)
+    board = build(loaded, baseline, planned, load_published(), wanted)
     if not (board.tables or board.missing) or not loaded.entries:
         named = f"of suite {suite} " if suite else ""
         raise NothingSelectedError(f"no records {named}for this selection in {root}", "`vitbench run` makes them")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic_core import from_json
@@ -25,12 +26,12 @@ from vitbench.records.schema import SCHEMA_VERSION, Record
 from vitbench.records.store import Problem, record_files
 from vitbench.records.summaries import Summary, summary_of
 
-WORTHWHILE = 1500  # fewer records than this are read directly
-_FORMAT = 2
+WORTHWHILE = 1500  # of fewer records no index is kept
+_FORMAT = 3
+_PAGE_BYTES = 1 << 16  # replicates of a record within one page
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What tables need of a record: its headline with replicates, status and cost.
 
     path: relative to the records folder.
@@ -93,25 +94,30 @@ Cached = tuple[str, bytes, bytes]  # stamp of the file, summary as JSON, replica
 def load(root: Path, use_index: bool = True) -> Loaded:
     """Everything under a records folder, ordered by slot. A missing folder is an empty one."""
     root = root.resolve()
-    files = {entry.path: _stamp(entry) for entry in record_files(root)}
-    indexed = use_index and len(files) >= WORTHWHILE
-    known = _read_index(root) if indexed else {}
     skip = len(str(root)) + 1
-    changed = [path for path, stamp in files.items() if (row := known.get(path[skip:])) is None or row[0] != stamp]
-    found = zip(changed, read_many(changed), strict=True)
-    fresh: dict[str, Cached] = {path[skip:]: (files[path], *read) for path, read in found}
+    known = _read_index(root) if use_index else {}
+    stamps: dict[str, str] = {}
+
+    def changed() -> Iterator[str]:
+        for entry in record_files(root):
+            name = entry.path[skip:]
+            with suppress(FileNotFoundError):  # removed while we looked
+                stamps[name] = _stamp(entry)
+                if name not in known or known[name][0] != stamps[name]:
+                    yield entry.path
+
+    fresh = {path[skip:]: (stamps[path[skip:]], *read) for path, read in read_many(changed()).items()}
     entries: list[Entry] = []
     problems: list[Problem] = []
-    for path in files:
-        name = path[skip:]
+    for name in stamps:
         _, content, draws = fresh.get(name) or known[name]
         summary = from_json(content)
         if "problem" in summary:
-            problems.append(Problem(Path(path), summary["problem"]))
+            problems.append(Problem(root / name, summary["problem"]))
         else:
             entries.append(_entry(name, summary, draws))
-    gone = known.keys() - {path[skip:] for path in files}
-    if indexed and (fresh or gone):
+    gone = known.keys() - stamps.keys()
+    if use_index and len(stamps) >= WORTHWHILE and (fresh or gone):
         _update_index(root, fresh, gone)
     kept = current(entries)
     return Loaded(tuple(kept), len(entries) - len(kept), tuple(sorted(problems, key=lambda p: p.path)))
@@ -168,6 +174,7 @@ def _update_index(root: Path, fresh: dict[str, Cached], gone: Iterable[str]) -> 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=1)) as db, db:
+            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             db.execute("PRAGMA synchronous = OFF")  # a cache: what a crash damages is passed over and made anew
             db.execute(f"CREATE TABLE IF NOT EXISTS entries {columns}")
             db.executemany("DELETE FROM entries WHERE path = ?", ((name,) for name in gone))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from vitbench.identity import digest
-from vitbench.records.rows import Measure, Rows
+from vitbench.records.rows import Measure, Rows, Sums
 
 Floats = npt.NDArray[np.float64]
 Draws = npt.NDArray[np.float32]
@@ -94,10 +95,15 @@ def resamples(key: str, groups: int, draws: int) -> Iterator[Floats]:
 
 def group_sums(rows: Rows) -> dict[str, Floats]:
     """Statistics summed within groups, groups in sorted order: (groups,) or (groups, k) each."""
-    _, inverse = np.unique(np.asarray(rows.group_id), return_inverse=True)
+    inverse = _group_of_unit(rows)
     order = np.argsort(inverse, kind="stable")
     starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
     return {name: np.add.reduceat(np.asarray(s, np.float64)[order], starts, axis=0) for name, s in rows.stats.items()}
+
+
+def _group_of_unit(rows: Rows) -> npt.NDArray[np.int64]:
+    """Which of the groups, in sorted order, each unit is in: (n,)."""
+    return np.asarray(np.unique(np.asarray(rows.group_id), return_inverse=True)[1], np.int64)
 
 
 def summarise(rows: Rows, measures: Sequence[Measure], draws: int = 1000, seed: int = 0) -> dict[str, MetricValue]:
@@ -114,10 +120,12 @@ def summarise(rows: Rows, measures: Sequence[Measure], draws: int = 1000, seed: 
 
 
 def _replicate(rows: Rows, measures: Sequence[Measure], key: str, groups: int, draws: int) -> dict[str, Floats]:
-    stats = group_sums(rows)
+    stats, group = group_sums(rows), _group_of_unit(rows)
     parts: dict[str, list[Floats]] = {m.name: [] for m in measures}
     for weights in resamples(key, groups, draws):
-        sums = {name: weights @ s for name, s in stats.items()}
+        sums = Sums(
+            {name: weights @ s for name, s in stats.items()}, rows.stats, partial(np.take, weights, group, axis=1)
+        )
         for m in measures:
             parts[m.name].append(np.asarray(m.value(sums, rows.info), np.float64))
     return {name: np.concatenate(blocks) for name, blocks in parts.items()}
@@ -182,7 +190,7 @@ def paired_difference(a: Estimate, b: Estimate) -> Difference:
     return _tested(a, b, interval, float(np.std(change[np.isfinite(change)], ddof=1)))
 
 
-def _tested(a: Estimate, b: Estimate, interval: tuple[float, float], sd: float) -> Difference:
+def _tested(a: Estimate, b: Estimate, interval: tuple[float | None, float | None], sd: float) -> Difference:
     """The difference with its p, given the interval and standard deviation of its replicates."""
     delta = a.value - b.value
     # Stored draws are float32: differences below its resolution are rounding, not signal.
@@ -191,8 +199,14 @@ def _tested(a: Estimate, b: Estimate, interval: tuple[float, float], sd: float) 
     return Difference(delta, *interval, p=max(two_sided_p(delta, sd, noise), 2.0 ** (1 - min(groups, 1000))))
 
 
-def paired_differences(pairs: Sequence[tuple[Estimate, Estimate]]) -> list[Difference]:
-    """`paired_difference` of many pairs, by blocks: the same numbers, an order of magnitude sooner."""
+def paired_differences(
+    pairs: Sequence[tuple[Estimate, Estimate]], intervals: Sequence[bool] | None = None
+) -> list[Difference]:
+    """`paired_difference` of many pairs, by blocks: the same numbers, an order of magnitude sooner.
+
+    intervals: which pairs need one (default: all); the others are tested only.
+    """
+    asked = np.ones(len(pairs), np.bool_) if intervals is None else np.array(intervals, np.bool_)
     out: list[Difference | None] = [None] * len(pairs)
     by_length: dict[int, list[int]] = {}
     for i, (a, b) in enumerate(pairs):
@@ -205,11 +219,12 @@ def paired_differences(pairs: Sequence[tuple[Estimate, Estimate]]) -> list[Diffe
             change = np.stack([d for i in block if (d := pairs[i][0].draws) is not None]).astype(np.float64)
             change -= np.stack([d for i in block if (d := pairs[i][1].draws) is not None])
             whole = np.isfinite(change).all(axis=1) if length > 1 else np.zeros(len(block), np.bool_)
-            spread = np.std(change[whole], axis=1, ddof=1)
-            ordered = np.sort(change[whole], axis=1)
-            kept = [block[i] for i in np.flatnonzero(whole)]
-            for i, draws, sd in zip(kept, ordered, spread, strict=True):
-                out[i] = _tested(*pairs[i], _interval(draws), float(sd))
+            kept = np.flatnonzero(whole)
+            spread = np.std(change[kept], axis=1, ddof=1)
+            shown = kept[asked[block][kept]]
+            ends = dict(zip(shown, map(_interval, np.sort(change[shown], axis=1)), strict=True))
+            for k, sd in zip(kept, spread, strict=True):
+                out[block[k]] = _tested(*pairs[block[k]], ends.get(k, (None, None)), float(sd))
     return [paired_difference(*pair) if d is None else d for pair, d in zip(pairs, out, strict=True)]
 
 

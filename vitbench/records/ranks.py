@@ -46,34 +46,43 @@ class _Sorted:
         return found
 
 
-def shared_ranks(estimates: Sequence[Estimate], higher_is_better: bool = True) -> list[tuple[int, int]]:
+def shared_ranks(
+    estimates: Sequence[Estimate], higher_is_better: bool = True, asked: Sequence[bool] | None = None
+) -> list[tuple[int, int]]:
     """Best and worst rank of each that the data do not exclude: a 95 % interval, by paired tests against all others.
 
     Each row's tests are Bonferroni-corrected among themselves (marginal rank sets, Mogstad et al. 2024, Review of
     Economic Studies). Estimates that were not resampled alike are taken as independent, ones without draws as exact.
+    asked: whose ranks to give, among all (default: everybody's).
     """
     n = len(estimates)
+    wanted = np.ones(n, np.bool_) if asked is None else np.array(asked, np.bool_)
     if n < 2:
-        return [(1, 1)] * n
+        return [(1, 1)] * int(wanted.sum())
     signed = np.array([e.value for e in estimates]) * (1 if higher_is_better else -1)
     order = np.argsort(signed, kind="stable")
     rows = _sorted([estimates[i] for i in order], signed[order])
     z = NormalDist().inv_cdf(1 - ALPHA / (2 * (n - 1)))
-    below, above = _told_apart(rows, z)
+    below, above = _told_apart(rows, z, wanted[order])
     ranks: list[tuple[int, int]] = [(1, n)] * n
     for place, i in enumerate(order):
         ranks[i] = (int(above[place]) + 1, n - int(below[place]))
-    return ranks
+    return [rank for rank, is_wanted in zip(ranks, wanted, strict=True) if is_wanted]
 
 
-def _told_apart(rows: _Sorted, z: float) -> tuple[Ints, Ints]:
-    """Per row, how many are worse and how many are better beyond chance."""
+def _told_apart(rows: _Sorted, z: float, wanted: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Per row that is wanted, how many are worse and how many are better beyond chance.
+
+    Blocks are left out or computed whole: the last bit of a product of matrices depends on their shapes.
+    """
     n = len(rows.value)
     below, above = np.zeros(n, np.int64), np.zeros(n, np.int64)
     sd = np.sqrt(rows.variance)
     blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
     for i, a in enumerate(blocks):
         for b in blocks[i:]:
+            if not (wanted[a].any() or wanted[b].any()):
+                continue
             # Far apart whatever the covariance: the spread of a difference is at most the sum of the two.
             if rows.value[b.start] - rows.value[a.stop - 1] > z * (sd[a].max() + sd[b].max()):
                 below[b] += a.stop - a.start

@@ -11,37 +11,46 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import IO
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
+from itertools import islice
+from typing import IO, cast
 
 from pydantic_core import to_json
 
 from vitbench.errors import RecordError
 from vitbench.paths import PACKAGE
+from vitbench.records.collector import collector_paused
 from vitbench.records.summaries import summarised
 
 Read = tuple[bytes, bytes]
 """Summary (or problem) of a record as JSON, and the headline's replicates as float32."""
 
-SHARED = 4000  # fewer files than this are read sooner than helpers start
+SHARED = 8000  # fewer files than this are read sooner than helpers start
 _MOST = 8
 
 
-def read_many(paths: Sequence[str]) -> list[Read]:
-    """What tables need of each file, in order; a file that is no record gives `{"problem": ...}`."""
-    helpers = min(_cores(), _MOST) - 1 if len(paths) >= SHARED else 0
+@collector_paused()
+def read_many(paths: Iterable[str]) -> dict[str, Read]:
+    """What tables need of each file; a file that is no record gives `{"problem": ...}`.
+
+    paths may still be on their way, such as those of a folder being listed: helpers start up meanwhile.
+    """
+    coming = iter(paths)
+    known = list(islice(coming, SHARED))
+    helpers = min(_cores(), _MOST) - 1 if len(known) >= SHARED else 0
     if helpers < 1:
-        return [read_one(path) for path in paths]
-    shares = [paths[i :: helpers + 1] for i in range(helpers + 1)]
+        return {path: read_one(path) for path in (*known, *coming)}
     with ExitStack() as stack:
-        started = [_start(share, stack) for share in shares[1:]]
-        made = [[read_one(path) for path in shares[0]]]
-        made += [_finish(*one, share) for one, share in zip(started, shares[1:], strict=True)]
-    out: list[Read] = [(b"", b"")] * len(paths)
-    for i, share in enumerate(made):
-        out[i :: helpers + 1] = share
-    return out
+        started = [_start(stack) for _ in range(helpers)]
+        known.extend(coming)
+        shares = [known[i :: helpers + 1] for i in range(helpers + 1)]
+        for (process, _), share in zip(started, shares[1:], strict=True):
+            _ask(process, share)
+        found = {path: read_one(path) for path in shares[0]}
+        for (process, told), share in zip(started, shares[1:], strict=True):
+            found.update(zip(share, _finish(process, told, share), strict=True))
+    return found
 
 
 def _cores() -> int:
@@ -58,16 +67,19 @@ def read_one(path: str) -> Read:
     return to_json(summary), draws
 
 
-def _start(share: Sequence[str], stack: ExitStack) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """A helper on its way; files instead of pipes, so that nobody waits for anybody."""
-    asked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is the context
-    told = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    pickle.dump(list(share), asked)
-    asked.seek(0)
+def _start(stack: ExitStack) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """A helper that waits for its share, and the file that its answer goes to: a pipe would hold it up."""
+    told = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is the context
     search = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": search}
     command = [sys.executable, "-m", "vitbench.records.reading"]
-    process = subprocess.Popen(command, stdin=asked, stdout=told, env={**os.environ, "PYTHONPATH": search})
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=told, env=environment)
     return stack.enter_context(process), told
+
+
+def _ask(process: subprocess.Popen[bytes], share: Sequence[str]) -> None:
+    with suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as asked:  # that one died shows in its exit code
+        pickle.dump(share, asked)
 
 
 def _finish(process: subprocess.Popen[bytes], told: IO[bytes], share: Sequence[str]) -> list[Read]:
@@ -79,4 +91,5 @@ def _finish(process: subprocess.Popen[bytes], told: IO[bytes], share: Sequence[s
 
 
 if __name__ == "__main__":
-    pickle.dump([read_one(path) for path in pickle.load(sys.stdin.buffer)], sys.stdout.buffer)
+    with collector_paused():
+        pickle.dump([read_one(path) for path in pickle.load(sys.stdin.buffer)], sys.stdout.buffer)

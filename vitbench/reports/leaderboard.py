@@ -41,6 +41,8 @@ from vitbench.reports.published import Key, Reference, known_of
 SECTIONS: tuple[Section, ...] = ("model", "defect", "control")
 CellKey = tuple[str, str]
 """Backbone and repair: a row within a table."""
+Wanted = Callable[[str, str, str, str], bool]
+"""Whether to show the row of (backbone, repair, task, dataset)."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,13 @@ def build(
     baseline: str = "none",
     planned: Collection[Slot] = (),
     published: Mapping[Key, tuple[Reference, ...]] | None = None,
-    wanted: Callable[[str, str], bool] | None = None,
+    wanted: Wanted | None = None,
 ) -> Leaderboard:
     """Tables from current records. `planned` (of a suite) are listed as "not run" where no record is.
 
-    published: values to stand beside those measured under the same protocol. wanted(task, dataset): which tables to make.
+    published: values to stand beside those measured under the same protocol. wanted: which rows to show, and which
+    tables to make therefore. No number depends on what else is shown: p stays adjusted over all differences of a table
+    and ranks are among all of its rows, or a finding could be made significant by looking at it alone.
     """
     entries = loaded.entries
     absent = [Missing(s, "not run", "no record") for s in sorted(set(planned) - {e.slot for e in entries})]
@@ -141,18 +145,24 @@ def build(
     ]
     measured = [e for e in entries if e.status == "ok"]
     lacking = Counter((m.slot.task, m.slot.dataset, m.slot.backbone, m.slot.repair) for m in (*absent, *failed, *nulls))
+    hit = {(e.slot.task, e.slot.dataset) for e in measured if _is_wanted(e.slot, wanted)}
     made = []
-    for task, dataset, variant, members in tables(measured):
-        if wanted is not None and not wanted(task, dataset):
-            continue
-        counts = Counter({key[2:]: n for key, n in lacking.items() if key[:2] == (task, dataset)})
-        table = _table(task, dataset, variant, members, counts, baseline)
-        made.append(_with_published(table, published) if published else table)
+    for task, dataset, variant, members in tables(e for e in measured if (e.slot.task, e.slot.dataset) in hit):
+        shown = {(e.slot.backbone, e.slot.repair) for e in members if _is_wanted(e.slot, wanted)}
+        if shown:
+            counts = Counter({key[2:]: n for key, n in lacking.items() if key[:2] == (task, dataset)})
+            table = _table(task, dataset, variant, members, counts, baseline, shown)
+            made.append(_with_published(table, published) if published else table)
     utc = sorted(e.utc for e in entries if e.utc)
     return Leaderboard(
         baseline=baseline,
         tables=tuple(made),
-        missing=tuple(sorted((*absent, *failed, *nulls), key=lambda m: (m.status, m.reason, m.slot))),
+        missing=tuple(
+            sorted(
+                (m for m in (*absent, *failed, *nulls) if _is_wanted(m.slot, wanted)),
+                key=lambda m: (m.status, m.reason, m.slot),
+            )
+        ),
         records=len(entries),
         superseded=loaded.superseded,
         problems=tuple(problem.message for problem in loaded.problems),
@@ -162,34 +172,33 @@ def build(
     )
 
 
-def narrowed(board: Leaderboard, wanted: Callable[[str, str, str, str], bool]) -> Leaderboard:
-    """Only the rows for which `wanted(backbone, repair, task, dataset)`. No number depends on what else is shown."""
-    shown = [
-        replace(t, rows=tuple(r for r in t.rows if wanted(r.backbone, r.repair, t.task, t.dataset)))
-        for t in board.tables
-    ]
-    slots = [(m.slot.backbone, m.slot.repair, m.slot.task, m.slot.dataset) for m in board.missing]
-    return replace(
-        board,
-        tables=tuple(t for t in shown if t.rows),
-        missing=tuple(m for m, slot in zip(board.missing, slots, strict=True) if wanted(*slot)),
-    )
+def _is_wanted(slot: Slot, wanted: Wanted | None) -> bool:
+    return wanted is None or wanted(slot.backbone, slot.repair, slot.task, slot.dataset)
 
 
 def _table(
-    task: str, dataset: str, variant: int, entries: Sequence[Entry], missing: Counter[tuple[str, str]], baseline: str
+    task: str,
+    dataset: str,
+    variant: int,
+    entries: Sequence[Entry],
+    missing: Counter[CellKey],
+    baseline: str,
+    shown: Collection[CellKey],
 ) -> Table:
+    """One table with the rows of `shown`; the others count in adjusted p, ranks and the order of backbones alone."""
     first = entries[0]
     up = first.higher_is_better
     by_key = {(c.backbone, c.repair): c for c in cells(entries, missing)}
-    changes = _changes(by_key, baseline)
+    changes = _changes(by_key, baseline, shown)
     sections = {backbone: section_of(backbone) for backbone in {key[0] for key in by_key}}
-    marks, ranks = _marks(changes, up), _ranks(by_key, sections, up)
+    marks, ranks = _marks(changes, up), _ranks(by_key, sections, up, shown)
     controls = {repair: is_control_repair(repair) for repair in {key[1] for key in by_key}}
     rows = []
     for key, cell in by_key.items():
-        q, mark = marks.get(key, (None, ""))
+        if key not in shown:
+            continue
         section = sections[cell.backbone]
+        q, mark = marks.get(key, (None, ""))
         rows.append(
             Row(
                 section=section,
@@ -204,18 +213,20 @@ def _table(
                 rank=ranks.get(key),
             )
         )
-    ordered = _ordered(rows, baseline, up)
+    plain = {b: c.estimate.value for (b, repair), c in by_key.items() if repair == baseline and c.estimate}
+    ordered = _ordered(rows, plain, baseline, up)
     return Table(task, dataset, variant, first.metric, first.unit, up, is_averaged(task), tuple(ordered))
 
 
-def _changes(by_key: Mapping[CellKey, Cell], baseline: str) -> dict[CellKey, Difference]:
-    """The paired difference of every repaired cell to the baseline on its backbone."""
+def _changes(by_key: Mapping[CellKey, Cell], baseline: str, shown: Collection[CellKey]) -> dict[CellKey, Difference]:
+    """The paired difference of every repaired cell to the baseline on its backbone, with intervals where shown."""
     pairs = {}
     for key, cell in by_key.items():
         plain = by_key.get((cell.backbone, baseline))
         if plain is not None and plain is not cell and (pair := common(cell, plain)) is not None:
             pairs[key] = (pair[0], pair[1])
-    return dict(zip(pairs, paired_differences(list(pairs.values())), strict=True))
+    seen = [key in shown for key in pairs]
+    return dict(zip(pairs, paired_differences(list(pairs.values()), seen), strict=True))
 
 
 def _with_published(table: Table, published: Mapping[Key, tuple[Reference, ...]]) -> Table:
@@ -276,13 +287,17 @@ def min_gap(unit: str, clean: float) -> float:
     return MIN_GAP_POINTS / 100 * (1.0 if unit == "fraction" else abs(clean))
 
 
-def _ranks(by_key: Mapping[CellKey, Cell], sections: Mapping[str, Section], up: bool) -> dict[CellKey, tuple[int, int]]:
+def _ranks(
+    by_key: Mapping[CellKey, Cell], sections: Mapping[str, Section], up: bool, shown: Collection[CellKey]
+) -> dict[CellKey, tuple[int, int]]:
     """Ranks among models and controls; planted defects do not compete."""
     contenders = {key: cell for key, cell in by_key.items() if sections[key[0]] != "defect"}
     estimates = {key: e for key, cell in contenders.items() if (e := cell.estimate) is not None}
     if any(e.draws is None for e in estimates.values()):
         return {}  # without resamples, nothing says which ranks are shared
-    return dict(zip(estimates, shared_ranks(list(estimates.values()), up), strict=True))
+    seen = [key in shown for key in estimates]
+    ranks = shared_ranks(list(estimates.values()), up, seen)
+    return dict(zip([key for key in estimates if key in shown], ranks, strict=True))
 
 
 def _marks(changes: Mapping[CellKey, Difference], up: bool) -> dict[CellKey, tuple[float, str]]:
@@ -295,13 +310,11 @@ def _marks(changes: Mapping[CellKey, Difference], up: bool) -> dict[CellKey, tup
     return out
 
 
-def _ordered(rows: list[Row], baseline: str, up: bool) -> list[Row]:
+def _ordered(rows: list[Row], plain: Mapping[str, float], baseline: str, up: bool) -> list[Row]:
     """Models, then planted defects, then controls; backbones by their baseline, its repairs by value, best first."""
 
     def goodness(value: float | None) -> tuple[bool, float]:
         return value is None, 0.0 if value is None else (-value if up else value)
-
-    plain = {row.backbone: row.value for row in rows if row.repair == baseline}
 
     def key(row: Row) -> tuple[object, ...]:
         block = (*goodness(plain.get(row.backbone)), row.backbone)

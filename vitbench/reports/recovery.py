@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vitbench.catalogue import TASKS
@@ -19,7 +19,7 @@ from vitbench.records.index import Entry, current
 from vitbench.records.inference import Difference, Recovery, paired_difference, recovery
 from vitbench.records.schema import Record
 from vitbench.reports.cells import Cell, base_of, cells, common, difference, is_control_repair, section_of, task_order
-from vitbench.reports.leaderboard import min_gap
+from vitbench.reports.leaderboard import CellKey, Wanted, min_gap
 from vitbench.selection import Term, parse_chain
 
 BASELINE = "none"
@@ -59,8 +59,11 @@ class RecoveryTable:
     rows: tuple[Recovered, ...]
 
 
-def recovery_tables(records: Iterable[Record]) -> list[RecoveryTable]:
-    """Tables of the headline of every task with planted defects, and of `flagged_accuracy` where records have it."""
+def recovery_tables(records: Iterable[Record], wanted: Wanted = lambda *_: True) -> list[RecoveryTable]:
+    """Tables of the headline of every task with planted defects, and of `flagged_accuracy` where records have it.
+
+    wanted: which rows to make, by backbone, repair, task and dataset; tables without rows are left out.
+    """
     grouped: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if record.status == "ok":
@@ -70,26 +73,19 @@ def recovery_tables(records: Iterable[Record]) -> list[RecoveryTable]:
         for metric in dict.fromkeys((members[0].headline, FLAGGED)):
             entries = [Entry.of(r.model_copy(update={"headline": metric})) for r in members if _has(r, metric)]
             by_key = {(c.backbone, c.repair): c for c in cells(current(entries), Counter())}
-            rows = _rows(by_key, metric)
+            shown = {key for key in by_key if wanted(*key, task, dataset)}
+            rows = _rows(by_key, metric, shown)
             if rows:
                 first = entries[0]
                 tables.append(RecoveryTable(task, dataset, metric, first.unit, first.higher_is_better, tuple(rows)))
     return tables
 
 
-def narrowed(tables: Iterable[RecoveryTable], wanted: Callable[[str, str, str, str], bool]) -> list[RecoveryTable]:
-    """Only the rows for which `wanted(backbone, repair, task, dataset)`; tables without rows are left out."""
-    kept = [
-        replace(t, rows=tuple(r for r in t.rows if wanted(r.backbone, r.repair, t.task, t.dataset))) for t in tables
-    ]
-    return [table for table in kept if table.rows]
-
-
 def _has(record: Record, metric: str) -> bool:
     return metric in record.metrics and record.metrics[metric].value is not None
 
 
-def _rows(by_key: Mapping[tuple[str, str], Cell], metric: str) -> list[Recovered]:
+def _rows(by_key: Mapping[CellKey, Cell], metric: str, shown: Collection[CellKey]) -> list[Recovered]:
     rows = []
     for backbone in dict.fromkeys(b for b, _ in by_key if section_of(b) == "defect"):
         twin = unplanted(backbone)
@@ -97,7 +93,7 @@ def _rows(by_key: Mapping[tuple[str, str], Cell], metric: str) -> list[Recovered
         ends = by_key.get((clean, BASELINE)), by_key.get((backbone, BASELINE))
         if backbone == twin or ends[0] is None or ends[1] is None:
             continue
-        for repair in [r for b, r in by_key if b == backbone and r != BASELINE]:
+        for repair in [r for b, r in by_key if b == backbone and r != BASELINE and (b, r) in shown]:
             row = _row(ends[0], ends[1], by_key[backbone, repair], by_key.get((clean, repair)))
             if row is not None:
                 rows.append(row)
