@@ -33,7 +33,8 @@ class LogisticHead:
         return np.asarray(x @ self.weight + self.bias, np.float64)
 
 
-def _fit(x: Floats, y: Ints, c: float, max_iter: int, tolerance: float) -> LogisticRegression:
+def regression(x: Floats, y: npt.NDArray[np.integer], c: float, max_iter: int, tolerance: float) -> LogisticRegression:
+    """The fitted model of scikit-learn; one that stops at the iteration limit says so in `n_iter_` only."""
     model = LogisticRegression(C=c, max_iter=max_iter, tol=tolerance)
     # Thousands of tiny products: more BLAS threads only wait for each other (16 x the time on two busy cores).
     with warnings.catch_warnings(), threadpool_limits(1 if x.size < _THREADED_SIZE else None):
@@ -55,12 +56,12 @@ def fit_logistic(
     inner, slice_ = ~held_out, held_out
     if len(np.unique(y[inner])) >= 2:
         for c in sorted(grid):
-            model = _fit(x[inner], y[inner], c, max_iter, tolerance)
+            model = regression(x[inner], y[inner], c, max_iter, tolerance)
             unconverged += int(model.n_iter_.max() >= max_iter)
             accuracy = float((model.predict(x[slice_]) == y[slice_]).mean())
             if accuracy > best_accuracy:
                 best, best_accuracy = c, accuracy
-    model = _fit(x, y, best, max_iter, tolerance)
+    model = regression(x, y, best, max_iter, tolerance)
     unconverged += int(model.n_iter_.max() >= max_iter)
     weight, bias = np.zeros((x.shape[1], n_classes)), np.full(n_classes, -np.inf)
     if len(model.classes_) == 2:  # scikit-learn keeps one row of a binary problem

@@ -1,7 +1,7 @@
 """Rows: sufficient statistics per unit, and the measures computed from their sums. NumPy only.
 
 Every measure is a function of *sums over units* of the statistics, so that any of them can be bootstrapped by weighting units:
-`measure.value({name: weights @ stats[name]})`.
+`measure.value({name: weights @ stats[name]})`. One that ranks units (average precision) reads `Sums`: statistics and weights.
 """
 
 from __future__ import annotations
@@ -16,6 +16,24 @@ import numpy.typing as npt
 from vitbench.errors import RecordError
 
 Array = npt.NDArray[np.float64]
+
+
+class Sums(dict[str, Array]):
+    """Sums over units by name, and what they were made from, for measures that rank units.
+
+    stats: name -> (n,) or (n, k); weights: how often each unit counts, (n,) or (draws, n).
+    """
+
+    def __init__(
+        self, sums: Mapping[str, Array], stats: Mapping[str, Array], weights: Callable[[], Array]
+    ) -> None:  # fmt: skip
+        super().__init__(sums)
+        self.stats = stats
+        self._weights = weights
+
+    @property
+    def weights(self) -> Array:
+        return self._weights()
 
 
 @dataclass(frozen=True)
@@ -38,11 +56,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.unit_id)
 
-    def sums(self, weights: Array | None = None) -> dict[str, Array]:
+    def sums(self, weights: Array | None = None) -> Sums:
         """Sums over units; with weights (draws, n) one sum per draw: (draws,) or (draws, k)."""
         if weights is None:
-            return {name: np.asarray(s, np.float64).sum(0) for name, s in self.stats.items()}
-        return {name: weights @ np.asarray(s, np.float64) for name, s in self.stats.items()}
+            sums = {name: np.asarray(s, np.float64).sum(0) for name, s in self.stats.items()}
+            return Sums(sums, self.stats, lambda: np.ones(len(self)))
+        return Sums(
+            {name: weights @ np.asarray(s, np.float64) for name, s in self.stats.items()}, self.stats, lambda: weights
+        )
 
     @staticmethod
     def concat(parts: list[Rows]) -> Rows:
