@@ -60,6 +60,31 @@ def test_newest_steps_come_first() -> None:
     assert [t.slot.backbone for t in found(*early, *late, *still)] == ["lab_mae", "lab_ssl", "lab_aaa"]
 
 
+def checkpoint(step: int, value: float, night: int = 1, rest: str = "") -> Point:
+    return point(night, value, replace(SLOT, backbone=f"my@{step}{rest}"), commit="a" * 40, weights=f"w{step}")
+
+
+def test_checkpoints_are_one_series_in_which_only_what_got_worse_is_a_change() -> None:
+    values = {1000: 50.0, 200: 40.0, 3000: 57.0, 2000: 60.0, 4000: 57.3}
+    early = [checkpoint(step, value - 0.1, night=1) for step, value in values.items() if step < 3000]
+    late = [replace(p, source=f"{p.slot.backbone[3:]}.pth") for p in (checkpoint(*v, night=2) for v in values.items())]
+    (trend,) = found(*early, *late)
+    assert trend.slot.backbone == "my@{step}"
+    assert trend.steps == (200, 1000, 2000, 3000, 4000)
+    assert [p.value for p in trend.points] == [40.0, 50.0, 60.0, 57.0, 57.3]
+    (change,) = trend.changes
+    assert change_text(trend, change).endswith(
+        "mIoU worse by -3 % [-3, -3], step 2000 to step 3000: weights 2000.pth (w2000)..3000.pth (w3000)"
+    )
+    assert chart(trend)["span"] == "step 200 to step 4000"
+
+
+def test_a_checkpoint_that_changes_over_the_nights_is_drawn_for_itself_too() -> None:
+    first, second = ([checkpoint(100, 50.0, n), checkpoint(200, value, n)] for n, value in ((1, 60.0), (2, 52.0)))
+    assert [t.slot.backbone for t in found(*first, *second)] == ["my@200", "my@{step}"]
+    assert [t.slot.backbone for t in found(checkpoint(100, 50.0, 1), checkpoint(100, 50.0, 2))] == ["my@100"]
+
+
 def test_a_chart_stays_inside_its_frame_whatever_the_values() -> None:
     for series in ([point(1, 66.0)], [point(n, 66.0) for n in range(1, 40)], [point(n, 10.0**n) for n in range(1, 9)]):
         (trend,) = found(*series)

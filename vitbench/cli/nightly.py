@@ -13,8 +13,9 @@ from vitbench.cli.compare import REGRESSION, parse_fail_on
 from vitbench.cli.run import carry_out, exit_code, own_records, report
 
 if TYPE_CHECKING:
+    from vitbench.engine.options import RunOptions
     from vitbench.jobs import Plan
-    from vitbench.records.history import Point
+    from vitbench.records.history import History, Weights
     from vitbench.records.index import Entry, Loaded
     from vitbench.reports.comparison import Comparison
     from vitbench.reports.thresholds import Thresholds
@@ -23,7 +24,10 @@ OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for nightly
 
 
 def nightly(
-    suite: Annotated[str, typer.Option("--suite", "-s", help="A shipped suite, or a TOML file.")] = "nightly",
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", "-s", help="A shipped suite, or a TOML file (default: that of vitbench.toml, or nightly)."),
+    ] = None,
     baseline: Annotated[Path, typer.Option(help="Accepted records (`vitbench accept`).")] = Path("results"),
     history: Annotated[Path, typer.Option(help="Folder of past nights; a folder per suite.")] = Path("results/history"),
     out: OutFolder = Path("nightly"),
@@ -42,6 +46,7 @@ def nightly(
     from vitbench.reports.trends import trends
 
     wanted, least = parse_fail_on(fail_on), load_thresholds(thresholds)
+    suite = suite or str(o.config().get("suite", "nightly"))
     opts = o.run_options(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
         decoders=decoders, cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
@@ -50,10 +55,9 @@ def nightly(
     plan, summary = carry_out(chosen, opts)
     own = own_records(plan, opts.records)
     night, commit = utc_now(), git_state()[0]
-    found = _compared(plan, own, opts.records, baseline, least)
-    folder = history / Path(suite).stem
-    points = _remember(folder, own, opts.records, night, commit)
-    series = trends(points, least, [cell.slot for cell in plan.cells])
+    past = _remember(history / Path(suite).stem, own, opts, night, commit)
+    found = _compared(plan, own, opts.records, baseline, least, past.problems)
+    series = trends(past.points, least, [cell.slot for cell in plan.cells])
     out.mkdir(parents=True, exist_ok=True)
     texts = {
         "nightly.md": nightly_markdown(found, series, wanted, night),
@@ -69,31 +73,44 @@ def nightly(
     raise typer.Exit(REGRESSION if found.failing(wanted) else exit_code(plan, summary, tolerant=True))
 
 
-def _compared(plan: Plan, own: Loaded, records: Path, baseline: Path, thresholds: Thresholds) -> Comparison:
-    """The night's cells against those of the baseline; a baseline that is not there makes all of them new."""
+def _compared(
+    plan: Plan, own: Loaded, records: Path, baseline: Path, thresholds: Thresholds, problems: tuple[str, ...]
+) -> Comparison:
+    """The night's cells against those of the baseline; a checkpoint that it lacks against the one before it."""
     from vitbench.records.evidence import FileEvidence
     from vitbench.records.index import load
     from vitbench.records.store import records_root
+    from vitbench.reports.checkpoints import predecessors
     from vitbench.reports.comparison import compare
 
     root = records_root(baseline)
     accepted = load(root)
     slots = {cell.slot for cell in plan.cells}
     before = tuple(e for e in accepted.entries if e.slot in slots)
-    problems = tuple(p.message for p in (*accepted.problems, *own.problems))
+    problems = (*problems, *(p.message for p in (*accepted.problems, *own.problems)))
     if not before:
         problems = (*problems, f"no accepted record of this suite in {baseline}: `vitbench accept --reason ...`")
+    # Paths from the root of the file system: what stands in may lie in either folder.
+    known, new = (
+        [e._replace(path=str(at.resolve() / e.path)) for e in loaded.entries]
+        for at, loaded in ((root, accepted), (records, own))
+    )
+    stand_ins = predecessors(known, new)
     labels = (str(baseline), "this night")
-    return compare(before, own.entries, thresholds, FileEvidence(root, records), labels, problems)
+    return compare(before, own.entries, thresholds, FileEvidence(root, records), labels, problems, stand_ins)
 
 
-def _remember(folder: Path, own: Loaded, records: Path, night: str, commit: str) -> list[Point]:
+def _remember(folder: Path, own: Loaded, opts: RunOptions, night: str, commit: str) -> History:
     """Add the night to the history, and the whole of it."""
     from vitbench.records.evidence import components_of
-    from vitbench.records.history import read_history, write_night
+    from vitbench.records.history import Weights, read_history, write_night
+    from vitbench.reports.cells import base_of
 
-    def weights(entry: Entry) -> str:
-        return str(components_of(records / entry.path).get("backbone", {}).get("digest", ""))
+    files = dict(opts.weights)
+
+    def weights(entry: Entry) -> Weights:
+        digest = components_of(opts.records / entry.path).get("backbone", {}).get("digest", "")
+        return Weights(str(digest), Path(files.get(base_of(entry.slot.backbone), "")).name)
 
     if any(e.value is not None for e in own.entries):
         write_night(folder, own.entries, night, commit, weights)

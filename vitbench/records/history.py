@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,10 @@ _KEPT = 200
 
 @dataclass(frozen=True)
 class Point:
-    """A headline on one night. weights: digest of the backbone; comparable: digest of what makes it the same measurement."""
+    """A headline on one night. weights: digest of the backbone; comparable: digest of what makes it the same measurement.
+
+    source: the file that the weights were given in, if they were.
+    """
 
     night: str
     commit: str
@@ -44,14 +47,30 @@ class Point:
     comparable: str
     draws_key: str
     draws: Draws | None
+    source: str = ""
 
     @property
     def estimate(self) -> Estimate:
         return Estimate(self.value, self.draws, self.draws_key, self.groups)
 
 
+@dataclass(frozen=True)
+class History:
+    """All points, oldest night first, and the lines that are none."""
+
+    points: tuple[Point, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Weights(NamedTuple):
+    """What a night was measured with: the digest, and the name of the file if one was given."""
+
+    digest: str
+    source: str = ""
+
+
 def write_night(
-    folder: Path, entries: Iterable[Entry], night: str, commit: str, weights: Callable[[Entry], str]
+    folder: Path, entries: Iterable[Entry], night: str, commit: str, weights: Callable[[Entry], Weights]
 ) -> Path:
     """Write the headlines of a night (UTC, ISO 8601) to a new file. Raises RecordError or StorageError."""
     lines = [_line(e, night, commit, weights(e)) for e in entries if e.status == "ok" and e.value is not None]
@@ -65,18 +84,20 @@ def write_night(
     return path
 
 
-def read_history(folder: Path) -> list[Point]:
-    """All points of a history, oldest night first; empty where there is none yet. Raises RecordError naming file and line."""
-    points = [
-        _point(line, f"{path}, line {number}")
-        for path in sorted(folder.glob("*.jsonl"))
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if line.strip()
-    ]
-    return sorted(points, key=lambda p: (p.night, p.slot))
+def read_history(folder: Path) -> History:
+    """The history in a folder; empty where there is none yet. A line that cannot be read takes no other with it."""
+    points, problems = [], []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if line.strip():
+                try:
+                    points.append(_point(line))
+                except RecordError as error:
+                    problems.append(f"{path}, line {number} {error}")
+    return History(tuple(sorted(points, key=lambda p: (p.night, p.slot))), tuple(problems))
 
 
-def _line(e: Entry, night: str, commit: str, weights: str) -> str:
+def _line(e: Entry, night: str, commit: str, weights: Weights) -> str:
     kept: dict[str, Any] = {}
     if e.draws is not None and e.value is not None:
         deviations = e.draws[:_KEPT].astype(np.float64) - e.value
@@ -87,7 +108,8 @@ def _line(e: Entry, night: str, commit: str, weights: str) -> str:
         "v": VERSION,
         "night": night,
         "commit": commit,
-        "weights": weights,
+        "weights": weights.digest,
+        **({"file": weights.source} if weights.source else {}),
         "slot": [e.slot.backbone, e.slot.repair, e.slot.task, e.slot.dataset, e.slot.seed],
         "metric": e.metric,
         "unit": e.unit,
@@ -101,11 +123,11 @@ def _line(e: Entry, night: str, commit: str, weights: str) -> str:
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _point(line: str, where: str) -> Point:
+def _point(line: str) -> Point:
     try:
         data = json.loads(line)
         if data["v"] > VERSION:
-            raise RecordError(f"{where}: written by a newer vitbench", "update vitbench")
+            raise RecordError("was written by a newer vitbench", "update vitbench")
         draws = None
         if "draws" in data:
             packed = np.frombuffer(base64.b64decode(data["draws"], validate=True), "<f2").astype(np.float64)
@@ -113,7 +135,7 @@ def _point(line: str, where: str) -> Point:
         low, high = data["ci"]
         return Point(
             data["night"], data["commit"], data["weights"], Slot(*data["slot"]), data["metric"], data["unit"], data["up"],
-            data["value"], low, high, data["n"], data["comparable"], data.get("key", ""), draws,
+            data["value"], low, high, data["n"], data["comparable"], data.get("key", ""), draws, data.get("file", ""),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
-        raise RecordError(f"{where} is truncated or no line of a history", "delete the line") from None
+        raise RecordError("is truncated or no line of a history", "delete the line") from None

@@ -7,7 +7,7 @@ A regression needs both the paired test (Benjamini-Hochberg over the comparison)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -51,7 +51,7 @@ class CostChange:
 class Pair:
     """One slot in both folders. Values are in the metric's unit; threshold: the least change that matters there.
 
-    changed: parts in which the identities differ. costs: what has grown too far.
+    changed: parts in which the identities differ. costs: what has grown too far. against: what stands for the baseline.
     """
 
     slot: Slot
@@ -68,6 +68,7 @@ class Pair:
     changed: tuple[str, ...] = ()
     costs: tuple[CostChange, ...] = ()
     seconds: float | None = None
+    against: str = ""
 
     @property
     def is_worse(self) -> bool:
@@ -109,14 +110,20 @@ def compare(
     evidence: Evidence,
     labels: tuple[str, str] = ("baseline", "candidate"),
     problems: tuple[str, ...] = (),
+    stand_ins: Mapping[Slot, Entry] | None = None,
 ) -> Comparison:
-    """Pair the cells of two folders by slot. Cells without a number on either side are left out."""
-    before, after = ({e.slot: e for e in entries} for entries in (baseline, candidate))
+    """Pair the cells of two folders by slot. Cells without a number on either side are left out.
+
+    stand_ins: what a slot that the baseline lacks is held against, such as the checkpoint before it.
+    """
+    own, after = ({e.slot: e for e in entries} for entries in (baseline, candidate))
+    before = {**(stand_ins or {}), **own}
     made = []
     for slot in sorted(before.keys() | after.keys()):
         pair = _pair(slot, before.get(slot), after.get(slot), thresholds, evidence)
         if pair is not None:
-            made.append(pair)
+            lent = slot in before and slot not in own
+            made.append(replace(pair, against=before[slot].slot.backbone) if lent else pair)
     judged = _judged(made, before, after, evidence)
     judged.sort(key=lambda p: (STATUSES.index(p.status), not p.costs, p.slot))
     shared = [(a.seconds, b.seconds) for s, a in before.items() if (b := after.get(s)) and same_machine(a, b)]

@@ -66,9 +66,11 @@ def row(pair: Pair) -> tuple[str, ...]:
 
 
 def why(pair: Pair) -> str:
-    """The note of a pair, with the parts of the identity that differ."""
-    changed = f"differs: {', '.join(pair.changed)}" if pair.changed else ""
-    return "; ".join(part for part in (pair.note, changed) if part)
+    """The note of a pair, what it was held against if not its own baseline, and which parts of the identity differ."""
+    against = f"against {pair.against}" if pair.against else ""
+    changed = [part for part in pair.changed if not (against and part.startswith("backbone."))]
+    differs = f"differs: {', '.join(changed)}" if changed else ""
+    return "; ".join(part for part in (against, pair.note, differs) if part)
 
 
 def cost_text(change: CostChange) -> str:

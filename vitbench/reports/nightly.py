@@ -30,7 +30,7 @@ def change_text(trend: Trend, change: Change) -> str:
     size = (
         f"{step.delta:+.3g}{'' if unit in ('', 'fraction') else f' {unit}'} [{step.ci_low:+.3g}, {step.ci_high:+.3g}]"
     )
-    when = f"{change.before.night[:10]} to {change.after.night[:10]}"
+    when = f"{trend.when(change.before)} to {trend.when(change.after)}"
     name = f"{slot.backbone} / {slot.repair} / {slot.task} / {slot.dataset}-s{slot.seed}"
     return f"{name}: {change.after.metric} {word} by {size}, {when}: {change.where}"
 
@@ -79,10 +79,10 @@ def chart(trend: Trend) -> dict[str, object]:
         "band": _path([*upper, *reversed(lower)]) + "Z" if len(points) > 1 and upper and lower else "",
         "line": _path([(x(i), y(p.value)) for i, p in enumerate(points)]),
         "dots": [
-            (x(i), y(p.value), f"{p.night[:10]} {p.commit[:10]}: {p.value:.4g}{unit}") for i, p in enumerate(points)
+            (x(i), y(p.value), f"{trend.when(p)} {p.commit[:10]}: {p.value:.4g}{unit}") for i, p in enumerate(points)
         ],
         "steps": [(x(c.step.at - 0.5), c.is_worse, c.where) for c in trend.changes],
-        "nights": " to ".join(dict.fromkeys((points[0].night[:10], last.night[:10]))),
+        "span": " to ".join(dict.fromkeys(trend.when(p) for p in (points[0], last))),
     }
 
 

@@ -1,15 +1,22 @@
-"""What the nights say: per headline its series, and the steps in it with the commits or weights they lie between."""
+"""What the nights say: per headline its series, and the steps in it with the commits or weights they lie between.
+
+Checkpoints of one training are a series of their own, along the steps of the training: its level is meant to change, so
+only what got worse from one checkpoint to the next is a change there.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vitbench.identity import Slot
 from vitbench.records.history import Point
+from vitbench.records.inference import ALPHA, paired_difference
 from vitbench.records.steps import Step, find_steps
 from vitbench.reports.cells import task_order
+from vitbench.reports.checkpoints import series_of
 from vitbench.reports.thresholds import Thresholds
 
 
@@ -27,34 +34,75 @@ class Change:
 
     @property
     def where(self) -> str:
-        """What changed between the two nights, as far as the history tells."""
+        """What changed between the two, as far as the history tells."""
         a, b = self.before, self.after
         parts = []
         if a.commit != b.commit:
             parts.append(f"commits {a.commit[:10] or '?'}..{b.commit[:10] or '?'}")
         if a.weights != b.weights:
-            parts.append(f"weights {a.weights[:8] or '?'}..{b.weights[:8] or '?'}")
+            parts.append(f"weights {_weights(a)}..{_weights(b)}")
         return ", ".join(parts) or "same code and weights: the machine or a dependency"
+
+
+def _weights(point: Point) -> str:
+    digest = point.weights[:8] or "?"
+    return f"{point.source} ({digest})" if point.source else digest
 
 
 @dataclass(frozen=True)
 class Trend:
-    """A headline over the nights since its measurement was last another one; `earlier` nights are left out."""
+    """A headline over the nights since its measurement was last another one; `earlier` nights are left out.
+
+    steps: of checkpoints of one training, the training step of every point; their slot is that of `NAME@{step}`.
+    """
 
     slot: Slot
     points: tuple[Point, ...]
     changes: tuple[Change, ...]
     earlier: int = 0
+    steps: tuple[int, ...] = ()
+
+    def when(self, point: Point) -> str:
+        """Where a point stands: its night, or its checkpoint."""
+        return f"step {self.steps[self.points.index(point)]}" if self.steps else point.night[:10]
 
 
 def trends(history: Iterable[Point], thresholds: Thresholds, slots: Sequence[Slot] | None = None) -> list[Trend]:
-    """The series of every slot (or of the given ones), those with the newest steps first."""
+    """The series of every slot (or of the given ones), those with the newest steps first.
+
+    Checkpoints are drawn along their steps; over the nights only those that changed although they are the same.
+    """
     grouped: dict[Slot, list[Point]] = defaultdict(list)
     for point in history:
         grouped[point.slot].append(point)
-    wanted = grouped if slots is None else [s for s in slots if s in grouped]
-    made = [_trend(slot, sorted(grouped[slot], key=lambda p: p.night), thresholds) for slot in wanted]
+    wanted = list(grouped) if slots is None else [s for s in slots if s in grouped]
+    nights = {slot: _trend(slot, sorted(grouped[slot], key=lambda p: p.night), thresholds) for slot in wanted}
+    checkpoints: dict[Slot, dict[int, Point]] = defaultdict(dict)
+    for slot, trend in nights.items():
+        if place := series_of(slot):
+            checkpoints[place[0]][place[1]] = trend.points[-1]
+    series = [_along_steps(slot, points, thresholds) for slot, points in checkpoints.items() if len(points) > 1]
+    drawn = {p.slot for trend in series for p in trend.points}
+    made = [*series, *(t for slot, t in nights.items() if slot not in drawn or t.changes)]
     return sorted(made, key=_order)
+
+
+def _along_steps(slot: Slot, found: dict[int, Point], thresholds: Thresholds) -> Trend:
+    """Checkpoints as they were last measured, and where one is worse than the one before it."""
+    newest = found[max(found)]
+    kept = [(n, p) for n, p in sorted(found.items()) if (p.comparable, p.metric) == (newest.comparable, newest.metric)]
+    points = tuple(p for _, p in kept)
+    changes = []
+    for at, (a, b) in enumerate(pairwise(points), 1):
+        gap = paired_difference(b.estimate, a.estimate)
+        if gap.p is None or gap.ci_low is None or gap.ci_high is None:
+            continue
+        p = min(1.0, gap.p * (len(points) - 1))
+        change = Change(Step(at, gap.delta, gap.ci_low, gap.ci_high, p), a, b)
+        least = thresholds.least(slot.task, a.metric, a.unit, a.value)
+        if change.is_worse and p < ALPHA and abs(gap.delta) >= least:
+            changes.append(change)
+    return Trend(slot, points, tuple(changes), len(found) - len(kept), tuple(n for n, _ in kept))
 
 
 def _trend(slot: Slot, points: list[Point], thresholds: Thresholds) -> Trend:
