@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from vitbench.catalogue.release import Release
+from vitbench.catalogue.release import Release, class_names
 from vitbench.catalogue.views import View
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -155,6 +155,7 @@ class TaskCard:
     targets: dataset columns it needs. splits: those it reads, of "train" and "val". aux: further token fields for a given
     settings instance (`aux(settings)`). metric: the kind in `vitbench.metrics` that owns rows and aggregate.
     headline: the metric that leaderboards show; `secondary` metrics keep their bootstrap replicates too.
+    marks: columns beside the targets that a data set must have with given settings (`boxes_hard`); without, not applicable.
     compared: a field that the tokens are compared with. Repairs map fields apart, each with statistics of its own: one that
     maps both is not applicable. language: it also needs the text tower that was trained with the backbone.
     """
@@ -170,6 +171,7 @@ class TaskCard:
     splits: tuple[str, ...] = ("train", "val")
     aux: Callable[[Any], tuple[str, ...]] = lambda _settings: ()
     stochastic: bool = False
+    marks: Callable[[Any], tuple[str, ...]] = lambda _settings: ()
     secondary: tuple[str, ...] = ()
     summary: str = ""
     compared: str = ""
@@ -194,9 +196,11 @@ class TaskCard:
 class DatasetCard:
     """Named splits with images and targets. `size_px` (h, w) where all images have one size; 0 counts are unknown.
 
+    marks: columns beside the targets that settings may ask for (`boxes_hard`: difficult or truncated).
     roles: the split that a task's "train" or "val" means where the release names it otherwise; "val:boxes" is for tasks
-    that read boxes only. class_file, label_file: lists of names that ship with the package. release: where it comes
-    from and what it becomes on disk (None: nothing to obtain). options: what its layout must know.
+    that read boxes only. class_file, label_file: lists of names that ship with the package. palette: colours of its
+    classes ("": VOC's, where they are drawn). release: where it comes from and what it becomes on disk (None: nothing to
+    obtain). options: what its layout must know.
     """
 
     name: str
@@ -219,4 +223,11 @@ class DatasetCard:
     palette: str = ""
     release: Release | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
     differs: str = ""
+
+    def named(self) -> DatasetCard:
+        """The card with the names of its classes, which are kept in files; those of labels may be known to the data only."""
+        classes = self.classes or (class_names(self.class_file) if self.class_file else ())
+        labels = self.label_classes or (class_names(self.label_file) if self.label_file else ())
+        return replace(self, classes=classes, label_classes=labels)

@@ -39,7 +39,8 @@ class Release:
     """How to obtain a data set.
 
     folder: what it must become below the data root; `also`: other folders in which it is found as well.
-    obtain: one line on where it is and which licence step it takes. size: of what is to be downloaded, where known.
+    obtain: one line on where it is and which licence step it takes. size: of what is to be downloaded, in units of 1,000,
+    where known. facts_from: where size, checksums, counts or licence were read, other than on the page of the release.
     downloads: files that need no such step; only these are fetched. hub: the same as parquet on Hugging Face, which is
     read where the folder is not there; hub_note: what else is there, and whether it loads.
     """
@@ -47,6 +48,7 @@ class Release:
     folder: str
     obtain: str
     size: str = ""
+    facts_from: str = ""
     also: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
     hub: Parquet | None = None
@@ -71,18 +73,15 @@ def class_names(file: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
-CITYSCAPES_COLOURS = (
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
-    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
-    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
-)  # fmt: skip
-
-
 @cache
 def palette(name: str, count: int = 256) -> tuple[tuple[int, int, int], ...]:
-    """Colours of classes by index: those of a release, or VOC's, whose bits are dealt to red, green and blue in turn."""
-    if name == "cityscapes":
-        return CITYSCAPES_COLOURS
+    """Colours of classes by index: those of a release, or VOC's, whose bits are dealt to red, green and blue in turn.
+
+    Those of a release are in a list that ships with the package, as hexadecimal red, green and blue.
+    """
+    if name != "voc":
+        lines = (Path(__file__).parent / "palettes" / f"{name}.txt").read_text(encoding="utf-8").split()
+        return tuple((int(line[:2], 16), int(line[2:4], 16), int(line[4:], 16)) for line in lines)
     colours = []
     for index in range(count):
         channels = [0, 0, 0]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitbench.cli import options as o
 from vitbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitbench.catalogue.cards import DatasetCard
 
 
 def show(
@@ -58,11 +61,13 @@ def plain(value: Any, words: bool = False) -> Any:
 
     words: settings of a protocol with what each means.
     """
-    from vitbench.catalogue.cards import Source, TaskSettings
+    from vitbench.catalogue.cards import DatasetCard, Source, TaskSettings
     from vitbench.catalogue.tasks.settings import explained
 
     if isinstance(value, Source):
-        return str(value)
+        return f"{value}, {value.url}" if words and value.url else str(value)
+    if words and isinstance(value, DatasetCard):
+        value = _told(value)
     if words and isinstance(value, TaskSettings):
         return {name: f"{setting}  ({phrase})" for name, setting, phrase in explained(value)}
     if hasattr(value, "model_dump"):
@@ -81,6 +86,12 @@ def plain(value: Any, words: bool = False) -> Any:
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
+def _told(card: DatasetCard) -> DatasetCard:
+    """A card as people read it: names of classes instead of the file that has them, counts that are not known as words."""
+    splits: dict[str, Any] = {split: count or "not counted" for split, count in card.splits.items()}
+    return dataclasses.replace(card.named(), splits=splits, class_file="", label_file="")
+
+
 def _print(data: Any, indent: int) -> None:
     pad = " " * indent
     for key, value in data.items():
@@ -89,7 +100,7 @@ def _print(data: Any, indent: int) -> None:
             _print(value, indent + 2)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for item in value:
-                print(f"{pad}{key} {item.get('name', '')}:")
+                print(f"{pad}{key} {item['name']}:" if "name" in item else f"{pad}{key}:")
                 _print(item, indent + 2)
         else:
             print(f"{pad}{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")

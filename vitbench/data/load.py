@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.catalogue import DATASETS
 from vitbench.catalogue.cards import DatasetCard
-from vitbench.catalogue.release import class_names
 from vitbench.data import layout
 from vitbench.data.subset import Described, Limit
 from vitbench.errors import UnavailableError, UsageError
@@ -33,16 +32,16 @@ def describe_dataset(name: str, root: Path | None = None) -> DatasetCard:
 
 
 def _named(card: DatasetCard, root: Path | None) -> DatasetCard:
-    """The card with the names of its classes, which are kept in files; those of labels may be known to the data only."""
+    """The card with the names of its classes, those of labels from the data where only they know."""
     if card.release is None:
         return card
-    classes = card.classes or (class_names(card.class_file) if card.class_file else ())
-    labels = card.label_classes or (class_names(card.label_file) if card.label_file else ())
-    if not labels and {"label", "labels"} & set(card.targets):
+    card = card.named()
+    if not card.label_classes and {"label", "labels"} & set(card.targets):
         with contextlib.suppress(UnavailableError):  # a card can be read without the data
             split = layout.require_split(card, "train", card.targets)
             labels = layout.label_classes(DATASETS.load(card.name), card, split, root)
-    return replace(card, classes=classes, label_classes=labels)
+            card = replace(card, label_classes=labels)
+    return card
 
 
 def describe_split(

@@ -55,6 +55,8 @@ KITTI_EIGEN = DatasetCard(
         "register at www.cvlibs.net/datasets/kitti, then the raw drives into kitti/input/<date>/, and the drives in train/ and "
         "val/ of data_depth_annotated.zip side by side into kitti/gt_depth/, with kitti_eigen_train.txt and "
         f"kitti_eigen_test.txt of {_TOOLBOX}",
+        size="189 GB",
+        facts_from="Monodepth2 (175 GB of drives), its page (14 GB of depth)",
     ),
     options={
         "lists": {"train": "kitti_eigen_train.txt", "test": "kitti_eigen_test.txt"},
@@ -90,16 +92,19 @@ SUN_RGBD = DatasetCard(
 NAVI = DatasetCard(
     name="navi",
     entry="vitbench.data.navi:LAYOUT",
-    summary="NAVI: 36 objects from all sides, with depth and camera poses",
-    splits={"train": 0, "val": 0, "wild": 0},
+    summary="NAVI: 36 objects from all sides (8,217 images of 324 scenes, and 2,298 elsewhere), with depth and camera poses",
+    splits={"train": 0, "val": 0, "wild": 2298},
     roles={"val:pose": "wild"},
     targets=("depth", "pose"),
+    licence="none stated for the data in the authors' README",
     source=Source("Jampani et al.", 2023, "2306.09109", "https://github.com/google/navi"),
     release=Release(
         "navi_v1",
-        "navi_v1.tar.gz of storage.googleapis.com/gresearch/navi-dataset, no registration; down-sampled copies are used where "
-        "they are",
-        downloads=(Download("https://storage.googleapis.com/gresearch/navi-dataset/navi_v1.tar.gz"),),
+        "navi_v1.0.tar.gz of storage.googleapis.com/gresearch/navi-dataset, no registration; v1.5 adds videos, whose frames "
+        "would count too; down-sampled copies are used where they are",
+        size="16 GB",
+        facts_from="the authors' README",
+        downloads=(Download("https://storage.googleapis.com/gresearch/navi-dataset/navi_v1.0.tar.gz"),),
     ),
     differs="Train and val are as annotated, over all objects; probe3d deals nine tenths of an object's scenes to train, leaves "
     "out objects that have no wild set, and keeps every fourth image.",

