@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from junitparser import JUnitXml
+from safetensors.torch import load_file, save_file
 
 from vitbench.choices import Filters, choose
 from vitbench.cli import main
+from vitbench.paths import PACKAGE
 from vitbench.records.schema import decode_draws, encode_draws
 from vitbench.suite import load_suite
 
@@ -79,3 +82,47 @@ def test_every_cell_of_the_nightly_suite_is_one_of_the_lab_suite() -> None:
     )
     assert nightly <= lab
     assert load_suite("nightly").options.items() <= load_suite("lab").options.items()
+
+
+SERIES = """
+name = "training"
+[[select]]
+backbones = ["lab_ssl@*"]
+tasks = ["knn_segmentation"]
+datasets = ["scenes"]
+[options.scenes]
+limits = { train = 10, val = 10 }
+settings = { view = "resize", image_px = 64 }
+"""
+
+
+def save_checkpoint(step: int, noise: float) -> None:
+    state = load_file(PACKAGE / "backbones" / "weights" / "lab_ssl.safetensors")
+    made = torch.Generator().manual_seed(step)
+    moved = {
+        k: v + noise * v.std() * torch.randn(v.shape, generator=made) if v.dim() > 1 else v for k, v in state.items()
+    }
+    save_file(moved, f"step-{step}.safetensors")
+
+
+def test_a_night_whose_new_checkpoint_is_worse_than_the_one_before_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("training.toml").write_text(SERIES)
+    Path("vitbench.toml").write_text(
+        'suite = "training.toml"\ncache = "cache"\n[weights]\n"lab_ssl@{step}" = "step-{step}.safetensors"\n'
+    )
+    save_checkpoint(100, 0.0)
+    assert run("nightly", "--workers", "0") == 0
+    assert run("accept", "--reason", "the first checkpoint") == 0
+    save_checkpoint(200, 3.0)
+    (first,) = Path("results/history/training").iterdir()
+    first.write_text(first.read_text()[:-30])
+    assert run("nightly", "--workers", "0") == 4
+    out = capsys.readouterr().out.replace("\\", "")
+    assert "1 of 2 cells fail · 1 regressed, 1 unchanged" in out
+    assert "against lab_ssl@100" in out
+    assert f"warning: {first}, line 1 is truncated" in out
+    assert "step 100 to step 200" in out
+    assert "step-200.safetensors" in Path("nightly/nightly.html").read_text()
