@@ -62,7 +62,7 @@ def test_a_first_a_quiet_and_a_bad_night(
     assert run(*night) == 0
     out = capsys.readouterr().out
     assert "no regression · 2 unchanged" in out
-    assert "Steps over 2 nights" in out
+    assert "night 2 since" in out
     assert len(list(Path("results/history/tiny").glob("*.jsonl"))) == 2
     raise_baseline(Path("results/records"), 30.0)
     assert run(*night) == 4

@@ -22,7 +22,7 @@ from vitbench.reports.formats import FORMATS
 from vitbench.reports.gallery import gallery
 from vitbench.reports.inspect_page import page as inspect_page
 from vitbench.reports.leaderboard import build
-from vitbench.reports.nightly import nightly_html
+from vitbench.reports.nightly import Night, nightly_html
 from vitbench.reports.page import page
 from vitbench.reports.page_details import Details, checkpoint_series
 from vitbench.reports.thresholds import load_thresholds
@@ -240,7 +240,7 @@ def test_leaderboards_comparisons_and_nights_fit_a_phone(
     pages = {
         "board": FORMATS["html"](build(make_lab()), "task"),
         "comparison": to_html(found),
-        "night": nightly_html(found, nights, ["regression"], "2026-01-02T00:00:00Z"),
+        "night": nightly_html(found, nights, ["regression"], Night("2026-01-02T00:00:00Z", "tiny")),
     }
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     for name, text in pages.items():

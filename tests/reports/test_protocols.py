@@ -20,6 +20,16 @@ def test_a_page_names_version_settings_measures_and_differences():
         assert part in text
 
 
+def test_pages_say_what_a_measure_is_where_implementations_differ():
+    said = {
+        "depth@dinov2": "rmse_of_images is the root",
+        "linear_segmentation@dinov2": "nanmean",
+        "correspondence@pck": "per image pair",
+    }
+    written = pages()
+    assert all(text in written[f"{name}.md"] for name, text in said.items())
+
+
 def test_another_setting_or_version_gives_another_page():
     protocol = CARD.protocol("hummingbird")
     assert page(CARD, replace(protocol, version=2)) != page(CARD, protocol)

@@ -11,7 +11,7 @@ import pytest
 from vitbench.identity import Slot
 from vitbench.records.history import Point
 from vitbench.reports.comparison import Comparison
-from vitbench.reports.nightly import change_text, chart, nightly_html, nightly_markdown
+from vitbench.reports.nightly import Night, change_text, chart, nightly_html, nightly_markdown
 from vitbench.reports.thresholds import load_thresholds
 from vitbench.reports.trends import Trend, trends
 
@@ -99,9 +99,10 @@ def test_the_report_shows_steps_and_escapes_names(count: int) -> None:
     odd = replace(SLOT, backbone="<script>x</script>")
     series = found(*[point(n, 66.0 if n < 2 else 60.0, odd) for n in range(1, count + 1)])
     empty = Comparison("results", "this night", ())
-    page = nightly_html(empty, series, ["regression"], "2026-01-03T00:00:00Z")
-    text = nightly_markdown(empty, series, ["regression"], "2026-01-03T00:00:00Z")
+    page = nightly_html(empty, series, ["regression"], Night("2026-01-03T00:00:00Z", "<b>odd</b>"))
+    text = nightly_markdown(empty, series, ["regression"], Night("2026-01-03T00:00:00Z", "<b>odd</b>"))
     assert "<script" not in page
+    assert "<b>odd" not in page + text
     assert "<script" not in text
     assert ("worse by" in text) == (count > 1)
     assert page.count("<svg") == 1

@@ -41,7 +41,7 @@ def nightly(
     from vitbench.engine.options import parse_bytes
     from vitbench.records.provenance import git_state, utc_now
     from vitbench.reports.comparison_formats import to_json, to_junit, verdict
-    from vitbench.reports.nightly import nightly_html, nightly_markdown
+    from vitbench.reports.nightly import Night, nightly_html, nightly_markdown
     from vitbench.reports.thresholds import load_thresholds
     from vitbench.reports.trends import trends
 
@@ -54,8 +54,9 @@ def nightly(
     chosen = o.selected(suite, False, None, None, None, None, None, limit, None, weights=opts.weights)
     plan, summary = carry_out(chosen, opts)
     own = own_records(plan, opts.records)
-    night, commit = utc_now(), git_state()[0]
-    past = _remember(history / Path(suite).stem, own, opts, night, commit)
+    name, utc, commit = Path(suite).stem, utc_now(), git_state()[0]
+    past = _remember(history / name, own, opts, utc, commit)
+    night = Night(utc, name, commit, tuple({p.night for p in past.points}))
     found = _compared(plan, own, opts.records, baseline, least, past.problems)
     series = trends(past.points, least, [cell.slot for cell in plan.cells])
     out.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,10 @@ def _compared(
     before = tuple(e for e in accepted.entries if e.slot in slots)
     problems = (*problems, *(p.message for p in (*accepted.problems, *own.problems)))
     if not before:
-        problems = (*problems, f"no accepted record of this suite in {baseline}: `vitbench accept --reason ...`")
+        problems = (
+            *problems,
+            f"no accepted record of this suite in {baseline}; vitbench accept --reason WHY makes these the baseline",
+        )
     # Paths from the root of the file system: what stands in may lie in either folder.
     known, new = (
         [e._replace(path=str(at.resolve() / e.path)) for e in loaded.entries]
@@ -100,7 +104,7 @@ def _compared(
     return compare(before, own.entries, thresholds, FileEvidence(root, records), labels, problems, stand_ins)
 
 
-def _remember(folder: Path, own: Loaded, opts: RunOptions, night: str, commit: str) -> History:
+def _remember(folder: Path, own: Loaded, opts: RunOptions, utc: str, commit: str) -> History:
     """Add the night to the history, and the whole of it."""
     from vitbench.records.evidence import components_of
     from vitbench.records.history import Weights, read_history, write_night
@@ -113,5 +117,5 @@ def _remember(folder: Path, own: Loaded, opts: RunOptions, night: str, commit: s
         return Weights(str(digest), Path(files.get(base_of(entry.slot.backbone), "")).name)
 
     if any(e.value is not None for e in own.entries):
-        write_night(folder, own.entries, night, commit, weights)
+        write_night(folder, own.entries, utc, commit, weights)
     return read_history(folder)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from xml.etree import ElementTree as ET
 
 from tabulate import tabulate
 
+from vitbench.reports.cells import task_order
 from vitbench.reports.comparison import STATUSES, Comparison, CostChange, Pair
 from vitbench.reports.markup import markdown, xml
 
@@ -143,17 +145,25 @@ def sections(comparison: Comparison) -> dict[str, object]:
     groups = [(status, [p for p in comparison.pairs if p.status == status]) for status in STATUSES]
     return {
         "problems": comparison.problems,
-        "groups": [(_TITLES.get(s, "Unchanged"), s, _shown([row(p) for p in pairs])) for s, pairs in groups if pairs],
+        "groups": [(_TITLES.get(s, "Unchanged"), s, len(pairs), _shown(pairs)) for s, pairs in groups if pairs],
         "costs": [(_name(p), [cost_text(c) for c in p.costs]) for p in comparison.pairs if p.costs],
     }
 
 
-def _shown(rows: list[tuple[str, ...]]) -> dict[str, object]:
-    """A table for the template: its heads with the class of their column, and its rows, without empty columns."""
-    kept = _kept(rows)
-    kinds = {"why": "why", "task": "task"}
-    heads = [(HEADERS[i], kinds.get(HEADERS[i], "" if i in _TEXTS else "n")) for i in kept]
-    return {"heads": heads, "rows": [tuple(r[i] for i in kept) for r in rows]}
+def _shown(pairs: list[Pair]) -> dict[str, object]:
+    """A table for the template: its heads with the class of their column, and a part per task, without empty columns."""
+    parts: dict[tuple[int, str], list[tuple[str, ...]]] = defaultdict(list)
+    for pair in pairs:
+        name, repair, task, dataset, metric, *numbers = row(replace(pair, slot=replace(pair.slot, seed=0)))
+        seed = f" s{pair.slot.seed}" if pair.slot.seed else ""
+        title = f"{task} on {dataset}" + (f": {metric}" if metric else "")
+        parts[task_order(task), title].append((name, repair + seed, *numbers))
+    heads = (*HEADERS[:2], *HEADERS[5:])
+    kept = [i for i in range(len(heads)) if any(r[i] not in ("", NOTHING) for rows in parts.values() for r in rows)]
+    return {
+        "heads": [(heads[i], "why" if heads[i] == "why" else "n" if i > 1 else "") for i in kept],
+        "parts": [(title, [[r[i] for i in kept] for r in rows]) for (_, title), rows in sorted(parts.items())],
+    }
 
 
 def to_json(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) -> str:

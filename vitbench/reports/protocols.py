@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +55,19 @@ def page(card: TaskCard, protocol: Protocol) -> str:
         _table(settings, ("setting", "value", "meaning")),
         "## Measures",
         _table(_measures(card), ("measure", "unit", "better", "interval")),
+        meaning(card.metric),
     ]
     if protocol.differs:
         sections += ["## How it differs", protocol.differs]
     if checks := CHECKS.get(f"{card.name}@{protocol.name}"):
         sections += ["## To check on released weights and data", _checks(checks)]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def meaning(metric: str) -> str:
+    """What the measures of a metric kind are: the docstring of their module, one line a paragraph."""
+    text = inspect.getdoc(importlib.import_module(f"vitbench.metrics.{metric}")) or ""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _measures(card: TaskCard) -> list[tuple[str, str, str, str]]:
