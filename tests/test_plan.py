@@ -113,6 +113,16 @@ def test_a_backbone_without_a_twin_says_so() -> None:
     assert (cell.status, "no register twin" in cell.reason) == ("not_applicable", True)
 
 
+def test_boxes_that_no_one_marked_as_hard_cannot_be_left_out_and_the_setting_is_none_at_its_default() -> None:
+    asked = "object_discovery@lost,object_discovery@lost[no_hard=true]"
+    plain, without_hard = planned("lab_ssl", "none", asked).cells
+    assert (plain.status, without_hard.status) == ("todo", "not_applicable")
+    assert without_hard.reason == "dataset scenes has no boxes_hard"
+    assert "no_hard" not in plain.components["task"]["settings"]
+    marked = [name for name in DATASETS.names() if DATASETS.get(name).marks]
+    assert marked == ["voc2007", "voc2012"]
+
+
 def test_a_repair_that_does_not_act_on_what_is_read_is_not_applicable() -> None:
     [cell] = planned("lab_ssl", "zscore", "token_norms").cells
     assert cell.status == "not_applicable"

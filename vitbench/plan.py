@@ -113,7 +113,8 @@ class _Builder:
         except UnavailableError as error:
             return _Refused("unavailable", error.message, error.remedy)
         targets = choice.task.card.targets
-        lacking = [t for t in targets if t not in card.targets]
+        wanted = (*targets, *choice.task.card.marks(choice.task.settings))
+        lacking = [t for t in wanted if t not in (*card.targets, *card.marks)]
         if lacking:
             return _Refused("not_applicable", f"dataset {choice.dataset} has no {', '.join(lacking)}", "")
         names = list(choice.task.card.splits)

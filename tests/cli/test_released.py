@@ -33,6 +33,8 @@ def record(folder: Path) -> dict[str, Any]:
         ("object_discovery", "voc2007"),
         ("knn_classification[image_px=64]", "imagenet1k"),
         ("linear_classification[image_px=64]", "cifar10"),
+        ("multilabel_classification[image_px=64,c_steps=2]", "voc2007_classes"),
+        ("object_discovery@lost[no_hard=true]", "voc2007"),
         ("correspondence[image_px=64]", "spair71k"),
         ("label_propagation[image_px=64]", "davis2017"),
         ("saliency", "ecssd"),
@@ -45,7 +47,8 @@ def test_a_task_of_every_kind_of_target_runs(
     task: str, dataset: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layouts.install(dataset, tmp_path / "data", monkeypatch)
-    backbone = "lab_ssl" if task in ("object_discovery", "saliency", "attention_segmentation") else "patch_colour"
+    needs_a_model = ("object_discovery", "saliency", "attention_segmentation")
+    backbone = "lab_ssl" if task.startswith(needs_a_model) else "patch_colour"
     arguments = cell(task, dataset)
     arguments[2] = backbone
     code, _, err = run(*arguments)
@@ -53,6 +56,35 @@ def test_a_task_of_every_kind_of_target_runs(
     found = record(tmp_path / "runs")
     assert found["status"] == "ok"
     assert found["metrics"][found["headline"]]["value"] is not None
+
+
+@pytest.mark.parametrize("no_hard", ["false", "true"])
+def test_the_number_of_images_that_lost_scores_is_in_the_record(
+    no_hard: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini = layouts.install("voc2007", tmp_path / "data", monkeypatch)
+    arguments = cell(f"object_discovery@lost[no_hard={no_hard}]", "voc2007")
+    arguments[2] = "lab_ssl"
+    assert run(*arguments)[0] == 0
+    found = record(tmp_path / "runs")
+    trainval = [key for key in mini.scenes if "_trainval_" in key]
+    assert found["metrics"]["images"]["value"] == found["flags"]["images_with_boxes"] == len(trainval)
+    assert (found["components"]["task"]["settings"].get("no_hard")) is (True if no_hard == "true" else None)
+
+
+def test_classes_of_voc_give_a_map_with_an_interval_and_one_value_per_class(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("voc2007_classes", tmp_path / "data", monkeypatch)
+    code, _, err = run(*cell("multilabel_classification[image_px=64,c_steps=2]", "voc2007_classes"))
+    assert code == 0, err
+    found = record(tmp_path / "runs")
+    values = {name: metric["value"] for name, metric in found["metrics"].items()}
+    shown = [name for name, value in values.items() if value is not None and name != "mAP"]
+    assert shown == ["AP_aeroplane", "AP_bicycle", "AP_bird", "AP_boat"]
+    assert values["mAP"] == pytest.approx(np.mean([values[name] for name in shown]))
+    assert len(found["flags"]["classes_not_shown"]) == 16
+    assert found["draws"]["mAP"]
 
 
 def test_what_is_missing_is_said_once_with_the_instruction(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,19 @@ def test_the_label_is_the_class_of_the_largest_visible_object(some: list[Scene])
         largest = np.bincount(scene.instances.ravel())[1:].argmax() + 1
         values = scene.segmentation[scene.instances == largest]
         assert scene.label == np.bincount(values[values != IGNORE_INDEX]).argmax()
+
+
+def test_classes_shown_are_those_of_boxes_and_what_has_none_is_unsure(some: list[Scene]) -> None:
+    for scene in some:
+        sure, unsure = scenes.shown(scene)
+        assert sure == sorted(set(scene.box_classes.tolist()))
+        assert scene.label in sure
+        assert unsure == []
+        hidden = replace(scene, box_classes=scene.box_classes[scene.box_classes != scene.label])
+        assert scenes.shown(hidden) == ([number for number in sure if number != scene.label], [scene.label])
+    assert max(len(scenes.shown(scene)[0]) for scene in some) >= 3
+    row = scenes.load("val", limit=3, size=96)[1]
+    assert (row["labels"], row["labels_unsure"]) == scenes.shown(render(scenes.SPLITS["val"][0], 1, 96))
 
 
 def test_nearer_objects_hide_farther_ones_and_stand_before_the_wall(some: list[Scene]) -> None:

@@ -13,6 +13,10 @@ from vitbench.records.rows import Rows
 TOOLBOX = {"d1": "a1", "d2": "a2", "d3": "a3", "log10": "log_10"}
 
 
+def values(rows: Rows) -> dict[str, float]:
+    return {m.name: float(m.value(rows.sums(), {})) for m in MEASURES}
+
+
 def test_equals_the_monocular_depth_toolbox(shared: Path):
     golden = np.load(shared / "golden" / "depth_metrics.npz")
     names = list(golden["metric_names"])
@@ -27,7 +31,7 @@ def test_equals_the_monocular_depth_toolbox(shared: Path):
         assert images[-1]["n_pixels"] == golden["nyu_eigen__n_valid"][i]
     assert images[2]["n"] == 0
     rows = Rows(("0", "1", "2"), ("0", "1", "2"), {k: np.array([im[k] for im in images]) for k in images[0]})
-    for measure in MEASURES:
+    for measure in (m for m in MEASURES if m.name in NAMES):
         column = names.index(TOOLBOX.get(measure.name, measure.name))
         scale = 100 if measure.unit == "%" else 1
         assert measure.value(rows.sums(), {}) == pytest.approx(scale * golden["nyu_eigen__mean"][column], abs=1e-5)
@@ -37,9 +41,20 @@ def test_rmse_is_a_mean_over_images_not_one_root_over_all_pixels():
     near = image_metrics(np.full(4, 2.0), np.full(4, 1.0), np.ones(4, bool))
     far = image_metrics(np.full(4, 4.0), np.full(4, 1.0), np.ones(4, bool))
     rows = Rows(("a", "b"), ("a", "b"), {k: np.array([near[k], far[k]]) for k in near})
-    rmse = next(m for m in MEASURES if m.name == "rmse").value(rows.sums(), {})
-    assert rmse == pytest.approx((1 + 3) / 2)
-    assert rmse < np.sqrt((1 + 9) / 2)
+    assert values(rows)["rmse"] == pytest.approx((1 + 3) / 2)
+    assert values(rows)["rmse"] < values(rows)["rmse_of_images"]
+    assert values(rows)["rmse_of_images"] == values(rows)["rmse_of_pixels"] == pytest.approx(np.sqrt((1 + 9) / 2))
+
+
+def test_one_root_at_the_end_weights_images_or_pixels_alike():
+    rng = np.random.default_rng(0)
+    p, g, valid = rng.uniform(0.5, 5, (3, 8)), rng.uniform(0.5, 5, (3, 8)), rng.random((3, 8)) < [[0.9], [0.4], [0.0]]
+    images = [image_metrics(*image) for image in zip(p, g, valid, strict=True)]
+    rows = Rows(("0", "1", "2"), ("0", "1", "2"), {k: np.array([im[k] for im in images]) for k in images[0]})
+    errors = [(a - b)[v] ** 2 for a, b, v in zip(p, g, valid, strict=True)]
+    assert values(rows)["rmse_of_pixels"] == pytest.approx(np.sqrt(np.concatenate(errors).mean()))
+    assert values(rows)["rmse_of_images"] == pytest.approx(np.sqrt(np.mean([e.mean() for e in errors[:2]])))
+    assert values(rows)["rmse"] == pytest.approx(np.mean([np.sqrt(e.mean()) for e in errors[:2]]))
 
 
 def test_formulas_against_pixel_loops():
@@ -66,5 +81,5 @@ def test_a_global_scale_does_not_change_silog():
 def test_no_valid_pixel_at_all_is_undefined_and_silent():
     empty = image_metrics(np.ones(3), np.ones(3), np.zeros(3, bool))
     rows = Rows(("a",), ("a",), {k: np.array([v]) for k, v in empty.items()})
-    assert {m.name for m in MEASURES} == set(NAMES)
+    assert {m.name for m in MEASURES} == {*NAMES, "rmse_of_images", "rmse_of_pixels"}
     assert all(np.isnan(m.value(rows.sums(), {})) for m in MEASURES)

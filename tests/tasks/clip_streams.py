@@ -14,7 +14,7 @@ from vitbench.tokens.types import Tokens
 
 from .streams import batch, scenes_stream
 
-SCENE_TARGETS = frozenset({"segmentation", "depth", "boxes", "label"})
+SCENE_TARGETS = frozenset({"segmentation", "depth", "boxes", "label", "labels"})
 SIDE, PATCH = 48, 4
 
 

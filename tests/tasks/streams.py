@@ -92,6 +92,8 @@ def scene(rng: np.random.Generator, hw: tuple[int, int], n_classes: int) -> dict
         "depth": depth,
         "boxes": np.array([[x, y, x + ww, y + hh]], np.float32),
         "label": kind - 2,
+        "labels": sorted({kind - 2, (kind - 1) % (n_classes - 2)}),
+        "labels_unsure": [kind % (n_classes - 2)] if x % 4 == 0 else [],
         "image_hw": hw,
     }
 

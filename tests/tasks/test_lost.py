@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitbench.catalogue.tasks.discovery import LostSettings, TokenCutSettings
-from vitbench.errors import TokensError
+from vitbench.catalogue.tasks.discovery import LostNormSettings, LostSettings, SweptSettings, TokenCutSettings
+from vitbench.errors import DataError, TokensError
 from vitbench.metrics import measures
+from vitbench.records.inference import summarise
 from vitbench.tasks.lost import lost_boxes, seed_component_box
 from vitbench.tasks.memory import MemoryStream
 from vitbench.tasks.object_discovery import ObjectDiscovery, lost_field
+from vitbench.tasks.true_boxes import true_boxes
 
 from .streams import batch, context
 
@@ -130,6 +133,39 @@ def test_images_without_boxes_are_left_out_and_counted():
     flags = task.flags(None, rows)
     assert (flags["images_with_boxes"], flags["images_without_boxes"]) == (1, 1)
     assert rows.sums()["n"] == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [LostSettings(no_hard=True), SweptSettings(no_hard=True, blocks=1, bias_steps=0), TokenCutSettings(no_hard=True),
+     LostNormSettings(no_hard=True)],
+    ids=lambda s: type(s).__name__,
+)  # fmt: skip
+def test_without_hard_boxes_fewer_images_are_scored_and_the_number_is_a_measure(asked):
+    boxes = np.array([[0.0, 0, 8, 8], [0, 0, 4, 4]])
+    hard = ([False, True], [True, True], [])
+    targets = [{"image_hw": (8, 8), "boxes": boxes[: len(h)], "boxes_hard": h} for h in hard]
+    tokens = torch.rand(3, 2, 2, 3, generator=torch.Generator().manual_seed(0))
+    stream = MemoryStream([batch(dict.fromkeys(("key", "query", "value", "patch"), tokens), targets, 4)])
+    for no_hard, scored in ((False, 2), (True, 1)):
+        task = ObjectDiscovery(replace(asked, no_hard=no_hard))
+        rows = task.measure(None, stream, context())
+        found = {m.name: float(m.value(rows.sums(), rows.info)) for m in measures("boxes")}
+        flags = task.flags(None, rows)
+        assert found["images"] == flags["images_with_boxes"] == scored
+        assert flags["images_without_boxes"] == 3 - scored
+        assert found["CorLoc_whole_image"] == 100 * 1  # the box that is not hard is the image
+    summary = summarise(rows, measures("boxes"))["images"]
+    assert (summary.value, summary.ci_low) == (1, None)
+
+
+def test_a_hard_box_is_not_hit_and_a_data_set_without_marks_says_so():
+    target = {"boxes": [[0, 0, 4, 4], [4, 4, 8, 8]], "boxes_hard": [True, False]}
+    assert true_boxes(target, True).tolist() == [[4, 4, 8, 8]]
+    assert len(true_boxes(target, False)) == 2
+    assert true_boxes({"boxes": [], "boxes_hard": []}, True).shape == (0, 4)
+    with pytest.raises(DataError, match="does not mark which boxes are hard"):
+        true_boxes({"boxes": [[0, 0, 4, 4]]}, True)
 
 
 def test_boxes_that_are_mostly_the_whole_image_are_flagged():

@@ -97,7 +97,8 @@ def load(split: str, limit: int | None = None, size: int = 192, style: int = 0) 
     """The scenes of a split, rendered on access, as a `datasets.Dataset`.
 
     Columns on access: image (uint8 h w 3), key, index, label, segmentation (uint8 h w), depth (float32 h w, metres),
-    boxes (float32 n 4, pixels), box_classes, instances (uint8 h w). `limit` keeps the first scenes.
+    boxes (float32 n 4, pixels), box_classes, instances (uint8 h w), labels and labels_unsure (`shown`). `limit` keeps the
+    first scenes.
     """
     import datasets
 
@@ -113,7 +114,16 @@ def load(split: str, limit: int | None = None, size: int = 192, style: int = 0) 
 def _decode(batch: dict[str, list[Any]], seed: int, size: int, style: int) -> dict[str, list[Any]]:
     scenes = [render(seed, index, size, style) for index in batch["index"]]
     names = ("image", "label", "segmentation", "depth", "boxes", "box_classes", "instances")
-    return {**batch, **{name: [getattr(scene, name) for scene in scenes] for name in names}}
+    sure, unsure = ([list(found) for found in part] for part in zip(*map(shown, scenes), strict=True))
+    columns = {name: [getattr(scene, name) for scene in scenes] for name in names}
+    return {**batch, **columns, "labels": sure, "labels_unsure": unsure}
+
+
+def shown(scene: Scene) -> tuple[list[int], list[int]]:
+    """Classes of the objects in a scene, and those of which only parts too small for a box are visible."""
+    sure = sorted({int(number) for number in scene.box_classes})
+    visible = np.intersect1d(scene.segmentation, OBJECT_CLASSES)
+    return sure, [int(number) for number in visible if number not in sure]
 
 
 # -- targets -------------------------------------------------------------------------------------------------------

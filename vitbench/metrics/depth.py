@@ -1,14 +1,18 @@
 """Monocular depth: nine metrics per image, then their mean over images (Monocular-Depth-Estimation-Toolbox, DINOv2).
 
-rmse is the mean over images of the root of each image's mean squared error; one root over all pixels gives larger numbers.
+rmse is the mean over images of the root of each image's mean squared error (mse). Some report one root at the end, which gives
+larger numbers: rmse_of_images is the root of the mean mse over images, rmse_of_pixels that of all valid pixels alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import share
+from vitbench.metrics.ratios import Array, share
 from vitbench.records.rows import Measure
 
 Floats = npt.NDArray[np.floating]
@@ -36,11 +40,12 @@ def garg_crop(height: int, width: int) -> npt.NDArray[np.bool_]:
 def image_metrics(predicted: Floats, depth: Floats, valid: npt.NDArray[np.bool_]) -> dict[str, float]:
     """The metrics of one image: depths in metres (h w), both positive where valid. d1..d3 in percent, silog as in KITTI.
 
-    Also `n`: 1, or 0 with zeros elsewhere for an image without a valid pixel, which is thereby skipped.
+    Also mean and sum of the squared error, and `n`: 1, or 0 with zeros elsewhere for an image without a valid pixel, which is
+    thereby skipped.
     """
     p, g = predicted[valid].astype(np.float64), depth[valid].astype(np.float64)
     if not g.size:
-        return {**dict.fromkeys(NAMES, 0.0), "n": 0.0, "n_pixels": 0.0}
+        return {**dict.fromkeys((*NAMES, "mse", "squared_error"), 0.0), "n": 0.0, "n_pixels": 0.0}
     worst = np.maximum(g / p, p / g)
     log_error = np.log(p) - np.log(g)
     squared = (g - p) ** 2
@@ -54,11 +59,17 @@ def image_metrics(predicted: Floats, depth: Floats, valid: npt.NDArray[np.bool_]
         # The variance is taken as such: mean(e^2) - mean(e)^2 can be a tiny negative number.
         "silog": 100.0 * float(log_error.std()),
     }
-    return {**values, "n": 1.0, "n_pixels": float(g.size)}
+    summed = {"mse": float(squared.mean()), "squared_error": float(squared.sum())}
+    return {**values, **summed, "n": 1.0, "n_pixels": float(g.size)}
 
 
 def _measure(name: str, unit: str, higher_is_better: bool = False) -> Measure:
     return Measure(name, unit, higher_is_better, share(name, "n"))
+
+
+def _root(top: str, bottom: str) -> Callable[[Mapping[str, Array], Mapping[str, Any]], Array]:
+    mean = share(top, bottom)
+    return lambda sums, info: np.sqrt(mean(sums, info))
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -69,4 +80,6 @@ MEASURES: tuple[Measure, ...] = (
     _measure("rmse_log", ""),
     _measure("log10", ""),
     _measure("silog", ""),
+    Measure("rmse_of_images", "m", False, _root("mse", "n")),
+    Measure("rmse_of_pixels", "m", False, _root("squared_error", "n_pixels")),
 )

@@ -1,7 +1,8 @@
 """Semantic segmentation: per-image counts per class; mIoU, mAcc and aAcc of the whole split come from their sums.
 
 mIoU is the mean over classes that occur in labels or predictions of the split (mmsegmentation's nanmean), never a mean of
-per-image values. Patch accuracies compare each token's best class with the majority label of its cell.
+per-image values; hummingbird's `compat` counts absent classes, too, with 0. Patch accuracies compare each token's best class
+with the majority label of its cell.
 """
 
 from __future__ import annotations

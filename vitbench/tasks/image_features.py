@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from vitbench.errors import DataError
 from vitbench.tasks.base import TaskContext, TokenStream
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,19 +24,30 @@ class ImageFeatures:
     keys: tuple[str, ...]
 
 
-def image_features(stream: TokenStream, field: str) -> ImageFeatures:
-    """All features of a split: `field` b c, or the mean over the grid of b h w c. Raises DataError for an empty split."""
+def image_vectors(
+    stream: TokenStream, field: str, read: Callable[[Mapping[str, Any]], T]
+) -> tuple[Tensor, list[T], tuple[str, ...]]:
+    """Of a split: `field` b c, or the mean over the grid of b h w c, as n c; what `read` finds in each target; keys.
+
+    Raises DataError for an empty split.
+    """
     xs: list[Tensor] = []
-    ys: list[int] = []
+    found: list[T] = []
     keys: list[str] = []
     for batch in stream:
         x = batch.tokens[field]
         xs.append(x.mean((1, 2)) if x.ndim == 4 else x)
-        ys += [int(t["label"]) for t in batch.targets]
+        found += [read(t) for t in batch.targets]
         keys += batch.tokens.keys
     if not keys:
         raise DataError(f"the {stream.split} split is empty", "check the data set and --limit")
-    return ImageFeatures(torch.cat(xs), torch.tensor(ys, dtype=torch.int64), tuple(keys))
+    return torch.cat(xs), found, tuple(keys)
+
+
+def image_features(stream: TokenStream, field: str) -> ImageFeatures:
+    """Vectors and labels of a split, see `image_vectors`."""
+    x, labels, keys = image_vectors(stream, field, lambda target: int(target["label"]))
+    return ImageFeatures(x, torch.tensor(labels, dtype=torch.int64), keys)
 
 
 def label_count(train: ImageFeatures, context: TaskContext) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from vitbench.catalogue.tasks.discovery import SweptSettings
 from vitbench.metrics.boxes import localisation
 from vitbench.tasks.base import Batch, TokenStream
 from vitbench.tasks.lost import LostBoxes, by_degree, grow
+from vitbench.tasks.true_boxes import true_boxes
 
 TRANSFORMS = ("raw", "centred", "unit")
 _QUANTILE_ROWS = 64  # rows of the Gram matrix from which its quantiles are read
@@ -85,7 +85,7 @@ def choose(stream: TokenStream, settings: SweptSettings) -> tuple[Variant, Varia
             continue
         part = Batch(batch.tokens.select(chosen), [batch.targets[i] for i in chosen])
         for number, (_, found) in enumerate(variant_boxes(part, todo, settings.k)):
-            for fold, hit in _hits(part, found):
+            for fold, hit in _hits(part, found, settings.no_hard):
                 hits[fold][number] += hit
     return todo[int(hits[1].argmax())], todo[int(hits[0].argmax())]
 
@@ -96,9 +96,9 @@ def _selection(keys: tuple[str, ...], count: int) -> Mapping[str, int]:
     return {key: fold for fold, chosen in folds.items() for key in chosen}
 
 
-def _hits(batch: Batch, found: LostBoxes) -> Iterator[tuple[int, float]]:
+def _hits(batch: Batch, found: LostBoxes, no_hard: bool) -> Iterator[tuple[int, float]]:
     geometry = batch.tokens.geometry
     for i, key in enumerate(batch.tokens.keys):
-        truth: npt.NDArray[np.float32] = np.asarray(batch.targets[i]["boxes"], np.float32).reshape(-1, 4)
+        truth = true_boxes(batch.targets[i], no_hard)
         box = geometry.to_pixels(i, found.boxes[i])[0]
         yield fold_of(key), localisation(box, truth, geometry.placements[i].source_hw)["hit"]

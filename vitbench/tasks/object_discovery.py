@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import Tensor
 
 from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.fields import parse_field
 from vitbench.catalogue.tasks.discovery import (
     OBJECT_DISCOVERY,
-    DiscoverySettings,
+    BoxSettings,
     LostNormSettings,
     LostSettings,
     SweptSettings,
@@ -25,6 +24,7 @@ from vitbench.tasks.base import Batch, Task, TaskContext, TokenStream
 from vitbench.tasks.lost import LostBoxes, lost_boxes
 from vitbench.tasks.lost_swept import choose, fold_of, variant_boxes
 from vitbench.tasks.tokencut import tokencut_boxes
+from vitbench.tasks.true_boxes import true_boxes
 from vitbench.tasks.units import UnitRows
 from vitbench.tokens.types import Tokens
 
@@ -39,7 +39,7 @@ def lost_field(tokens: Tokens, asked: str) -> Tensor:
     raise TokensError("object discovery needs a query, key or value field", f"there are {', '.join(tokens.fields)}")
 
 
-def find_boxes(tokens: Tokens, s: DiscoverySettings) -> LostBoxes:
+def find_boxes(tokens: Tokens, s: BoxSettings) -> LostBoxes:
     """The boxes of a batch by the method of the settings."""
     if isinstance(s, TokenCutSettings):
         return tokencut_boxes(lost_field(tokens, s.field), s.tau)
@@ -49,7 +49,7 @@ def find_boxes(tokens: Tokens, s: DiscoverySettings) -> LostBoxes:
     return lost_boxes(lost_field(tokens, s.field), s.k, s.gram_bias, s.centre, unit=s.unit, binary=s.binary)
 
 
-class ObjectDiscovery(Task[DiscoverySettings]):
+class ObjectDiscovery(Task[BoxSettings]):
     """No fit. Images without true boxes are left out of every share, and counted."""
 
     card: ClassVar[TaskCard] = OBJECT_DISCOVERY
@@ -61,7 +61,7 @@ class ObjectDiscovery(Task[DiscoverySettings]):
         for batch in test:
             found = find_boxes(batch.tokens, self.settings)
             for i in range(len(batch.tokens.keys)):
-                _add(units, batch, i, found)
+                _add(units, batch, i, found, self.settings.no_hard)
         return units.rows()
 
     @staticmethod
@@ -70,7 +70,7 @@ class ObjectDiscovery(Task[DiscoverySettings]):
         for batch in test:
             found = dict(variant_boxes(batch, list(dict.fromkeys(chosen)), s.k))
             for i, key in enumerate(batch.tokens.keys):
-                _add(units, batch, i, found[chosen[fold_of(key)]])
+                _add(units, batch, i, found[chosen[fold_of(key)]], s.no_hard)
         return units.rows({"selected": [str(v) for v in chosen]})
 
     def flags(self, head: None, rows: Rows) -> Mapping[str, Any]:
@@ -83,11 +83,10 @@ class ObjectDiscovery(Task[DiscoverySettings]):
         return {"images_with_boxes": len(rows) - without, "images_without_boxes": without, **selected, **marked}
 
 
-def _add(units: UnitRows, batch: Batch, i: int, found: LostBoxes) -> None:
+def _add(units: UnitRows, batch: Batch, i: int, found: LostBoxes, no_hard: bool) -> None:
     geometry = batch.tokens.geometry
     box = geometry.to_pixels(i, found.boxes[i])[0]
-    truth = np.asarray(batch.targets[i]["boxes"], np.float32).reshape(-1, 4)
-    stats = localisation(box, truth, geometry.placements[i].source_hw)
+    stats = localisation(box, true_boxes(batch.targets[i], no_hard), geometry.placements[i].source_hw)
     outside = float(found.outside[i]) * stats["n"]
     alike = 0.0 if found.alike is None else float(found.alike[i]) * stats["n"]
     units.add(batch.tokens.keys[i], {**stats, "seed_outside": outside, "alike": alike, "box": box})

@@ -11,6 +11,7 @@ from vitbench.catalogue.tasks.depth import DEPTH
 from vitbench.catalogue.tasks.diagnostics import NEIGHBOUR_SIMILARITY, POSITION_LEAKAGE, RANK, SINGULAR_ALIGNMENT
 from vitbench.catalogue.tasks.discovery import OBJECT_DISCOVERY, SALIENCY
 from vitbench.catalogue.tasks.foreground import FOREGROUND_ALIGNMENT, PATCH_CLS_SIMILARITY, POINT_IN_BOX
+from vitbench.catalogue.tasks.multilabel import MULTILABEL_CLASSIFICATION
 from vitbench.catalogue.tasks.position import POSITION_MIC
 from vitbench.catalogue.tasks.probes import PIXEL_PROBE, POSITION_PROBE, TOKEN_CLASSIFICATION, TOKEN_NORMS
 from vitbench.catalogue.tasks.retrieval import INSTANCE_RETRIEVAL, RETRIEVAL
@@ -32,6 +33,7 @@ TASK_CARDS: tuple[TaskCard, ...] = (
     RETRIEVAL,
     KNN_CLASSIFICATION,
     LINEAR_CLASSIFICATION,
+    MULTILABEL_CLASSIFICATION,
     ZERO_SHOT_CLASSIFICATION,
     POSITION_PROBE,
     PIXEL_PROBE,

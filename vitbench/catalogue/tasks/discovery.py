@@ -9,8 +9,8 @@ from vitbench.catalogue.tasks.settings import setting
 
 _FIELD = "token field that is read; auto: what the backbone's card names for LOST, mostly key"
 _BASELINES = (
-    " Images without boxes are left out and counted. Beside CorLoc stand those of the whole image and of a centred box, and "
-    "the share of degenerate boxes (more than 95 % of the image)"
+    " Images without boxes are left out; the measure `images` is how many are scored. Beside CorLoc stand those of the whole "
+    "image and of a centred box, and the share of degenerate boxes (more than 95 % of the image)"
 )
 _LOST = Source("Simeoni et al.", 2021, "2109.14279", "https://github.com/valeoai/LOST")
 _TOKENCUT = Source("Wang et al.", 2022, "2202.11539", "https://github.com/YangtaoWANG95/TokenCut")
@@ -25,7 +25,18 @@ class DiscoverySettings(TaskSettings):
 
 
 @dataclass(frozen=True)
-class LostSettings(DiscoverySettings):
+class BoxSettings(DiscoverySettings):
+    """What every protocol that scores boxes has."""
+
+    no_hard: bool = setting(
+        False,
+        "leave out true boxes marked difficult or truncated, and images that then have none (LOST's VOC_all)",
+        later=True,
+    )
+
+
+@dataclass(frozen=True)
+class LostSettings(BoxSettings):
     """Settings of `object_discovery@lost`."""
 
     k: int = setting(100, "patches of lowest degree among which those similar to the seed are taken")
@@ -38,7 +49,7 @@ class LostSettings(DiscoverySettings):
 
 
 @dataclass(frozen=True)
-class SweptSettings(DiscoverySettings):
+class SweptSettings(BoxSettings):
     """Settings of `object_discovery@lost_swept`."""
 
     field: str = setting("key", "on what a repair must act; all of the swept fields are read")
@@ -56,19 +67,28 @@ class SweptSettings(DiscoverySettings):
 
 
 @dataclass(frozen=True)
-class TokenCutSettings(DiscoverySettings):
-    """Settings of `object_discovery@tokencut`."""
+class CutSettings(DiscoverySettings):
+    """What every cut in two has."""
 
     field: str = setting("key", "token field that is read")
     tau: float = setting(0.2, "tokens with a cosine above tau are joined, all others by 1e-5")
 
 
 @dataclass(frozen=True)
-class LostNormSettings(DiscoverySettings):
+class TokenCutSettings(CutSettings, BoxSettings):
+    """Settings of `object_discovery@tokencut`."""
+
+
+@dataclass(frozen=True)
+class LostNormSettings(BoxSettings):
     """Settings of `object_discovery@lost_norm`."""
 
     field: str = "patch"
     k: int = setting(100, "patches of largest norm among which those similar to the seed are taken")
+
+
+def _marks(settings: BoxSettings) -> tuple[str, ...]:
+    return ("boxes_hard",) if settings.no_hard else ()
 
 
 def _swept_fields(settings: DiscoverySettings) -> tuple[str, ...]:
@@ -85,6 +105,7 @@ OBJECT_DISCOVERY = TaskCard(
     targets=("boxes",),
     splits=("val",),
     aux=_swept_fields,
+    marks=_marks,
     summary="One box per image from the Gram matrix of its keys, no training.",
     protocols=(
         Protocol(
@@ -142,7 +163,7 @@ OBJECT_DISCOVERY = TaskCard(
 
 
 @dataclass(frozen=True)
-class SaliencySettings(TokenCutSettings):
+class SaliencySettings(CutSettings):
     """Settings of `saliency@tokencut`."""
 
     component: bool = setting(False, "keep only the part of the mask that is connected with the most extreme patch")
