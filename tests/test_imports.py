@@ -18,7 +18,7 @@ LAYERS = (
     ("reports",),
     ("inspection",),
     ("engine",),
-    ("plugins", "plan", "jobs", "choices", "suite"),
+    ("plugins", "plan", "sweeps", "jobs", "choices", "suite"),
     ("tasks",),
     ("repairs",),
     ("backbones",),

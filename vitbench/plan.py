@@ -8,29 +8,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from vitbench.catalogue.cards import BackboneCard
-from vitbench.catalogue.fields import GRID_FIELDS, absent, joined_fields, parse_field, stored_dtype
+from vitbench.catalogue.fields import absent, joined_fields, stored_dtype
 from vitbench.catalogue.language import class_words
 from vitbench.catalogue.resolve import RepairStep, TaskRef, planted, repair_chain
-from vitbench.catalogue.views import View
 from vitbench.choices import Choice
-from vitbench.errors import DataError, UnavailableError, UsageError
+from vitbench.errors import DataError, UnavailableError
 from vitbench.identity import Slot, cell_identity, digest
-from vitbench.jobs import BackboneState, CellJob, FitJob, PassJob, Plan, SplitRef, World
+from vitbench.jobs import BackboneState, CellJob, FitJob, Plan, SplitRef, World
+from vitbench.sweeps import Sweep, Sweeps
 
 T = TypeVar("T")
 DRAFT_FACTOR = 3  # from here on decoding at a fraction moves pixels by less than one grey level on average
-TYPICAL_HW = (480, 640)  # assumed where a data set does not say how large its images are
 
 
 def make_plan(choices: Iterable[Choice], world: World, budget_bytes: int | None = None) -> Plan:
     """Plan the choices against what is there. `budget_bytes` splits passes whose fields would not fit together."""
     builder = _Builder(world)
     cells = [builder.cell(choice) for choice in choices]
-    passes, requires = builder.passes(budget_bytes)
+    passes, requires = builder.sweeps.passes(budget_bytes)
     by_store: dict[str, list[str]] = defaultdict(list)
     for p in passes:
         by_store[p.store].append(p.id)
@@ -41,9 +40,8 @@ def make_plan(choices: Iterable[Choice], world: World, budget_bytes: int | None 
     for c in cells:
         if c.status == "todo":
             needed = [p for s in dict.fromkeys(c.stores.values()) for p in by_store[s]]
-            behind = (
-                () if c.stores else tuple(f for _, f in c.edit_fits)
-            )  # a streaming cell runs the edited forward itself
+            # A streaming cell runs the edited forward itself.
+            behind = () if c.stores else tuple(f for _, f in c.edit_fits)
             requires[c.id] = (*needed, *(f for f in (*behind, *(f for _, _, f in c.fits)) if f in pending))
     return Plan(tuple(passes), tuple(fits), tuple(cells), requires)
 
@@ -54,8 +52,7 @@ class _Builder:
     def __init__(self, world: World) -> None:
         self.world = world
         self.fits: dict[str, FitJob] = {}
-        self.wanted: dict[str, dict[tuple[str, ...], None]] = defaultdict(dict)  # store -> groups of fields
-        self.sweeps: dict[str, PassJob] = {}
+        self.sweeps = Sweeps(world)
         # 60,000 cells share a few hundred names: each is parsed once.
         self._chains: dict[str, tuple[RepairStep, ...]] = {}
         self._planted: dict[str, list[str]] = {}
@@ -160,16 +157,8 @@ class _Builder:
         fields = joined_fields(field_name)
         aux = choice.task.card.aux(choice.task.settings)
         needs = tuple(dict.fromkeys((*fields, *aux, *(n for s in maps for n in s.needs))))
-        sweep = _Sweep(
-            self,
-            backbone,
-            [state.digest, state.loader, defects],
-            edits,
-            splits,
-            view,
-            choice.options.dtype,
-            choice.seed,
-        )
+        weights = [state.digest, state.loader, defects]
+        sweep = Sweep(self.sweeps, backbone, weights, edits, splits, view, choice.options.dtype, choice.seed)
         stores = {name: sweep.store(ref) for name, ref in splits.items()}
         mapped = tuple(f for f in dict.fromkeys((*fields, *aux)) if any(s.acts_on(f) for s in maps))
         fits = self._chain_fits(sweep, maps, mapped, stores.get("train", ""))
@@ -222,7 +211,7 @@ class _Builder:
         return tuple(dict.fromkeys((*fields, *(n for s in maps for n in s.needs))))
 
     def _chain_fits(
-        self, sweep: _Sweep, maps: tuple[RepairStep, ...], mapped: tuple[str, ...], store: str
+        self, sweep: Sweep, maps: tuple[RepairStep, ...], mapped: tuple[str, ...], store: str
     ) -> tuple[tuple[int, str, str], ...]:
         fits = []
         for name in mapped:
@@ -233,38 +222,6 @@ class _Builder:
                     fits.append((i, name, fit.id))
                     upstream = (*upstream, (i, fit.id))
         return tuple(fits)
-
-    # -- passes ------------------------------------------------------------------------------------------------------
-
-    def passes(self, budget: int | None) -> tuple[list[PassJob], dict[str, tuple[str, ...]]]:
-        """The fewest passes that write the missing fields; one per store unless the byte budget splits it."""
-        out: list[PassJob] = []
-        requires: dict[str, tuple[str, ...]] = {}
-        for store, groups in self.wanted.items():
-            template, have = self.sweeps[store], self.world.stored_fields(store)
-            for fields in _packed(groups, have, lambda f, t=template: self._bytes(t, f), budget):
-                job = replace(template, fields=fields, bytes=sum(self._bytes(template, f) for f in fields))
-                out.append(job)
-                requires[job.id] = tuple(f for _, f in job.edit_fits if not self.world.stored_state(f))
-        return out, requires
-
-    def _bytes(self, job: PassJob, name: str) -> int:
-        card = self.world.backbone(job.backbone).card
-        h, w = self.world.dataset(job.split.dataset).size_px or TYPICAL_HW
-        if job.view.kind != "whole":
-            h = w = job.view.size_px
-        cells = max(h // card.patch_px, 1) * max(w // card.patch_px, 1)
-        dim = card.embed_dim or 768
-        kind = parse_field(name).kind
-        per_cell = {
-            **dict.fromkeys(("norms", "cls_similarity", "singular_cosine"), card.depth or 12),
-            "attention_spread": 5,
-            "pixels": 3 * card.patch_px**2,
-            "flags": 1,
-        }
-        channels = dim if kind in GRID_FIELDS else per_cell.get(kind, dim / cells)
-        size = {"float32": 4, "float16": 2, "uint8": 1, "bool": 1}[stored_dtype(name)]
-        return int(job.split.images * cells * channels * size)
 
 
 def _draft_px(choice: Choice) -> int:
@@ -306,99 +263,3 @@ def _unsuited(
             reason = f"{step.card.name} maps {field_name!r} and {compared!r} apart, so they cannot be compared"
             return _Refused("not_applicable", reason, "")
     return None
-
-
-class _Sweep:
-    """The passes and fits of one (backbone, edits, view, dtype) as one cell sees them."""
-
-    def __init__(
-        self, builder: _Builder, backbone: str, weights: list[Any], edits: tuple[RepairStep, ...], splits: dict[str, SplitRef],
-        view: View, dtype: str, seed: int,
-    ) -> None:  # fmt: skip
-        self.builder, self.backbone, self.weights, self.view, self.dtype, self.seed = (
-            builder, backbone, weights, view, dtype, seed)  # fmt: skip
-        self.splits = splits
-        self.edit = ""
-        self.versions: list[str] = []
-        self.forwards = 1
-        self.edit_fits: tuple[tuple[int, str], ...] = ()
-        self.pending_fits: list[FitJob] = []
-        for i, step in enumerate(edits):  # an edit is fitted on the pass of the edits before it
-            if step.card.needs_fit:
-                train = splits["train"]
-                store = self.store(train)
-                fields = step.needs or ("patch",)
-                self.want(store, train, fields)
-                fit = self.fit((step,), fields[0], store, ())
-                self.edit_fits = (*self.edit_fits, (i, fit.id))
-            self.edit = "+".join(e.text for e in edits[: i + 1])
-            self.versions.append(step.versioned)
-            self.forwards *= step.forwards
-
-    def store(self, ref: SplitRef) -> str:
-        return digest(
-            {"backbone": self.backbone, "weights": self.weights, "edit": [*self.versions, *self.edit_fits],
-             "data": ref.pictures or [ref.dataset, ref.split, ref.digest], "view": str(self.view), "dtype": self.dtype}
-        )  # fmt: skip
-
-    def stream(self, components: dict[str, Any]) -> str:
-        """What cells have in common that differ only in the maps of their repairs: every input and every forward."""
-        same = {name: components[name] for name in ("backbone", "task", "data", "view", "dtype")}
-        return digest({**same, "edit": [*self.versions, *self.edit_fits], "seed": self.seed})
-
-    def want(self, store: str, ref: SplitRef, fields: tuple[str, ...]) -> None:
-        self.builder.sweeps.setdefault(
-            store,
-            PassJob(store, self.backbone, self.edit, self.edit_fits, ref, self.view, self.dtype, (), 0, self.forwards),
-        )
-        self.builder.wanted[store].setdefault(fields)
-
-    def fit(
-        self, steps: tuple[RepairStep, ...], name: str, store: str, upstream: tuple[tuple[int, str], ...]
-    ) -> FitJob:
-        """The fit of the last of some steps for one field, on tokens mapped by those before it."""
-        chain = "+".join(step.text for step in steps)
-        if not store:
-            raise UsageError(f"repair {chain!r} needs a train split to be fitted on")
-        needs = tuple(dict.fromkeys(n for step in steps for n in step.needs))
-        seed = self.seed if steps[-1].card.stochastic else 0
-        key = [[*(step.versioned for step in steps[:-1]), steps[-1].fitted], name, store, seed, upstream]
-        job = FitJob(
-            "fit-" + digest(key), chain, name, needs, self.backbone, store, self.splits["train"], self.view, self.dtype,
-            seed, upstream, self.edit, self.edit_fits,
-        )  # fmt: skip
-        self.pending_fits.append(job)
-        return job
-
-
-def _packed(
-    groups: Iterable[tuple[str, ...]], have: frozenset[str], size: Any, budget: int | None
-) -> list[tuple[str, ...]]:
-    """Join groups of fields (one per cell) into as few passes as fit the budget; fields already stored are left out."""
-    packs: list[dict[str, None]] = []
-    for group in groups:
-        missing = [f for f in group if f not in have]
-        if not missing:
-            continue
-        for pack in packs:
-            joined = pack | dict.fromkeys(missing)
-            if budget is None or sum(size(f) for f in joined) <= budget:
-                pack.update(joined)
-                break
-        else:
-            need = sum(size(f) for f in missing)
-            if budget is not None and need > budget:
-                raise UsageError(
-                    f"one pass needs {need / 1e6:,.0f} MB for {', '.join(missing)}, more than the cache budget",
-                    "raise --cache-budget or lower --limit",
-                )
-            packs.append(dict.fromkeys(missing))
-    # A field that two packs hold is written once.
-    seen: set[str] = set()
-    out = []
-    for pack in packs:
-        fields = tuple(f for f in sorted(pack) if f not in seen)
-        seen.update(fields)
-        if fields:
-            out.append(fields)
-    return out
