@@ -49,6 +49,7 @@ def test_a_step_without_new_code_or_weights_says_so() -> None:
 def test_nights_of_another_measurement_are_left_out() -> None:
     (trend,) = found(point(1, 20.0, comparable="old"), point(2, 66.0), point(3, 66.0))
     assert (len(trend.points), trend.earlier, trend.changes) == (2, 1, ())
+    assert chart(trend)["span"] == "2026-01-02 to 2026-01-03; 1 night of another measurement left out"
 
 
 def test_newest_steps_come_first() -> None:

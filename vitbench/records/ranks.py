@@ -18,7 +18,9 @@ from vitbench.records.inference import ALPHA, Estimate, Floats
 _BLOCK = 256
 _FEW = 1024  # up to here float64 throughout; beyond, float32 with float64 where it could matter
 _PAIRS = 2048  # computed again at once
-_CLOSE = 1e-3  # share of the variances under which the spread of a difference is computed again from the difference
+_EPS = float(
+    np.finfo(np.float32).eps
+)  # times the length of a sum, its worst error relative to the sum of the variances
 
 Ints = npt.NDArray[np.int64]
 
@@ -35,8 +37,8 @@ class _Sorted:
     batch: Ints
     x: npt.NDArray[np.floating]
 
-    def spread(self, a: slice, b: slice) -> Floats:
-        """Variances of the differences between two blocks: (rows of a, rows of b)."""
+    def spread(self, a: Ints, b: Ints) -> Floats:
+        """Variances of the differences between two groups of places: (rows of a, rows of b)."""
         total: Floats = self.variance[a, None] + self.variance[None, b]
         alike = self.batch[a, None] == self.batch[None, b]
         if not alike.any():
@@ -71,42 +73,44 @@ def shared_ranks(
 
 
 def _told_apart(rows: _Sorted, z: float, wanted: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    """Per row that is wanted, how many are worse and how many are better beyond chance.
-
-    Blocks are left out or computed whole: the last bit of a product of matrices depends on their shapes.
-    """
+    """Per row that is wanted, how many are worse and how many are better beyond chance."""
     n = len(rows.value)
     below, above = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    sd = np.sqrt(rows.variance)
-    blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
-    for i, a in enumerate(blocks):
-        for b in blocks[i:]:
-            if not (wanted[a].any() or wanted[b].any()):
-                continue
-            # Far apart whatever the covariance: the spread of a difference is at most the sum of the two.
-            if rows.value[b.start] - rows.value[a.stop - 1] > z * (sd[a].max() + sd[b].max()):
-                below[b] += a.stop - a.start
-                above[a] += b.stop - b.start
-                continue
-            apart = _apart(rows, a, b, z)
-            above[a] += apart.sum(1)
-            below[b] += apart.sum(0)
+    blocks = [np.arange(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+    if wanted.sum() > n / 4:  # one triangle of the matrix of all pairs is less than the wanted rows of all of it
+        for i, a in enumerate(blocks):
+            for b in blocks[i:]:
+                apart = _apart(rows, a, b, z)
+                above[a] += apart.sum(1)
+                below[b] += apart.sum(0)
+        return below, above
+    asked = np.flatnonzero(wanted)
+    for a in (asked[start : start + _BLOCK] for start in range(0, len(asked), _BLOCK)):
+        for b in blocks:
+            above[a] += _apart(rows, a, b, z).sum(1)
+            below[a] += _apart(rows, b, a, z).sum(0)
     return below, above
 
 
-def _apart(rows: _Sorted, a: slice, b: slice, z: float) -> npt.NDArray[np.bool_]:
-    """(rows of a, rows of b): whether the row of b is better beyond chance."""
+def _apart(rows: _Sorted, a: Ints, b: Ints, z: float) -> npt.NDArray[np.bool_]:
+    """(rows of a, rows of b): whether the row of b is better beyond chance. a and b are ascending places."""
+    variance = rows.variance
+    if rows.value[b[0]] - rows.value[a[-1]] > z * (math.sqrt(variance[a].max()) + math.sqrt(variance[b].max())):
+        return np.ones((len(a), len(b)), np.bool_)  # far apart: a spread is at most the sum of the two
+    if rows.value[b[-1]] <= rows.value[a[0]]:
+        return np.zeros((len(a), len(b)), np.bool_)
     gap = rows.value[None, b] - rows.value[a, None]
-    spread = rows.spread(a, b)
-    apart: npt.NDArray[np.bool_] = (gap > 0) & (gap**2 > z**2 * spread)
+    excess = gap**2 - z**2 * rows.spread(a, b)
+    apart: npt.NDArray[np.bool_] = (gap > 0) & (excess > 0)
     if rows.x.dtype == np.float64:
         return apart
-    close = _CLOSE * (rows.variance[a, None] + rows.variance[None, b])
-    unsure = (spread < close) & (gap > 0) & (gap**2 <= z**2 * 2 * close)
-    i, j = np.nonzero(unsure & (rows.batch[a, None] == rows.batch[None, b]))
+    # Whatever the narrow type, and the order in which a library sums, could have decided is decided by the difference.
+    error = rows.x.shape[1] * _EPS * (variance[a, None] + variance[None, b])
+    unsure = (gap > 0) & (np.abs(excess) <= z**2 * error) & (rows.batch[a, None] == rows.batch[None, b])
+    i, j = np.nonzero(unsure)
     for start in range(0, len(i), _PAIRS):
         k, m = i[start : start + _PAIRS], j[start : start + _PAIRS]
-        change = rows.x[a.start + k].astype(np.float64) - rows.x[b.start + m]
+        change = rows.x[a[k]].astype(np.float64) - rows.x[b[m]]
         apart[k, m] = gap[k, m] ** 2 > z**2 * np.einsum("pd,pd->p", change, change)
     return apart
 

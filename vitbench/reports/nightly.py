@@ -123,8 +123,15 @@ def chart(trend: Trend, accepted: float | None = None) -> dict[str, object]:
             (x(i), y(p.value), f"{trend.when(p)} {p.commit[:10]}: {p.value:.4g}{unit}") for i, p in enumerate(points)
         ],
         "steps": [(x(c.step.at - 0.5), c.is_worse, c.where) for c in trend.changes],
-        "span": " to ".join(dict.fromkeys(trend.when(p) for p in (points[0], last))),
+        "span": " to ".join(dict.fromkeys(trend.when(p) for p in (points[0], last))) + _left_out(trend),
     }
+
+
+def _left_out(trend: Trend) -> str:
+    if not trend.earlier:
+        return ""
+    what = "checkpoint" if trend.steps else "night"
+    return f"; {trend.earlier} {what}{'s' if trend.earlier > 1 else ''} of another measurement left out"
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
