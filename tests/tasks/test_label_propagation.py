@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from vitbench.catalogue.tasks.video import DinoV3PropagationSettings, PropagationSettings
 from vitbench.errors import DataError
@@ -184,6 +185,49 @@ def test_grid_labels_are_those_at_the_centres_of_cells_and_nothing_in_padding():
     assert grid_labels(padded, 0, labels).tolist() == [[15, 0], [0, 0]]
     whole = Geometry(4, (2, 2), (Placement((6, 6), (8, 8), (8, 8), (0.75, 0.75)),))
     assert grid_labels(whole, 0, labels).tolist() == [[8, 11], [26, 29]]
+
+
+@pytest.mark.parametrize(
+    ("length", "cells"), [(8, 6), (14, 5), (480, 30), (480, 34), (720, 51), (854, 52), (400, 17), (7, 7)]
+)
+def test_the_first_mask_comes_to_the_grid_as_pillow_brings_it(length: int, cells: int):
+    # 4.5 * 8 / 6 is 6, but Pillow adds up steps and lands below it.
+    labels = np.arange(length, dtype=np.int32)[:, None].repeat(3, 1)
+    view = (cells * 16, 16)
+    geometry = Geometry(16, (cells, 1), (Placement((length, 3), view, view, (length / view[0], 3 / 16)),))
+    expected = np.asarray(Image.fromarray(labels).resize((1, cells), Image.Resampling.NEAREST))
+    assert np.array_equal(grid_labels(geometry, 0, labels, pillow=True), expected)
+    exactly = (2 * np.arange(cells) + 1) * length // (2 * cells)
+    assert np.array_equal(grid_labels(geometry, 0, labels)[:, 0], exactly)
+
+
+@pytest.mark.parametrize("pillow", [True, False])
+def test_a_mirrored_view_has_mirrored_labels(pillow: bool):
+    labels = np.arange(48).reshape(6, 8) + 1
+    straight, mirrored = (
+        Geometry(4, (3, 4), (Placement((6, 8), (12, 16), (12, 16), (0.5, 0.5), flipped=f),)) for f in (False, True)
+    )
+    found = grid_labels(mirrored, 0, labels, pillow)
+    assert np.array_equal(found, grid_labels(straight, 0, labels, pillow)[:, ::-1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.integers(1, 5),
+    st.integers(2, 90),
+    st.integers(2, 90),
+)
+def test_masks_equal_upsampling_stretching_and_pillow(seed: int, h: int, w: int, patch: int, high: int, wide: int):
+    soft = torch.from_numpy(np.random.default_rng(seed).random((h, w, 3)).astype(np.float32))
+    view = (h * patch, w * patch)
+    geometry = Geometry(patch, (h, w), (Placement((high, wide), view, view, (high / view[0], wide / view[1])),))
+    up = torch.nn.functional.interpolate(soft.permute(2, 0, 1)[None], view, mode="bilinear", align_corners=False)[0]
+    small = stretched(up.permute(1, 2, 0)).argmax(-1).numpy().astype(np.uint8)
+    expected = np.asarray(Image.fromarray(small).resize((wide, high), Image.Resampling.NEAREST))
+    assert np.array_equal(masks(soft, geometry, 0, (high, wide), "view"), expected)
 
 
 def test_stretching_brings_each_channel_to_its_own_range():

@@ -12,14 +12,18 @@ import faiss
 import torch
 from torch import Tensor
 
+from vitbench.errors import TokensError
+from vitbench.tokens.checks import checked
+
 _BLOCK = 1 << 26  # similarities held at once on an accelerator
 
 
 class Neighbours:
-    """A memory of n vectors (n c, float32) to be searched. For cosine, give unit vectors on both sides."""
+    """A memory of n vectors (n c) to be searched. For cosine, give unit vectors on both sides."""
 
     def __init__(self, memory: Tensor) -> None:
-        self._memory = memory
+        """Raises TokensError for an empty memory, and for one that is not finite."""
+        memory = self._memory = checked(memory, "n c", "vectors to search among")
         self._index = None
         if memory.device.type == "cpu":
             self._index = faiss.IndexFlatIP(memory.shape[1])
@@ -29,8 +33,16 @@ class Neighbours:
         return len(self._memory)
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """queries q c -> (similarities q k, falling; indices q k, int64); k is cut to the size of the memory."""
-        k = min(k, len(self))
+        """queries q c -> (similarities q k, falling; indices q k, int64); k is cut to the size of the memory.
+
+        Raises TokensError for queries of another width, and for such as are not finite.
+        """
+        queries, k = checked(queries, "q c", "vectors to search for"), min(k, len(self))
+        if queries.shape[1] != self._memory.shape[1]:
+            raise TokensError(
+                f"vectors of {queries.shape[1]} channels are searched among vectors of {self._memory.shape[1]}",
+                "read the same field of the same backbone",
+            )
         if self._index is not None:
             faiss.omp_set_num_threads(torch.get_num_threads())
             values, indices = self._index.search(queries.contiguous().numpy(), k)
@@ -42,7 +54,7 @@ class Neighbours:
 
 def unit(x: Tensor) -> Tensor:
     """Vectors of length one over the last axis; zero vectors stay zero."""
-    return torch.nn.functional.normalize(x, dim=-1)
+    return torch.nn.functional.normalize(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, dim=-1)
 
 
 def attention_vote(similarities: Tensor, labels: Tensor, temperature: float) -> Tensor:

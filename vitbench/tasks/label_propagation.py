@@ -98,7 +98,7 @@ class LabelPropagation(Task[PropagationSettings]):
     def _start(self, tokens: Tensor, geometry: Geometry, i: int, labels: Labels, index: int) -> _Video:
         s = self.settings
         objects = [int(n) for n in np.unique(labels) if n not in (0, VOID)]
-        soft = first_labels(geometry, i, labels, objects).to(tokens.device)
+        soft = first_labels(geometry, i, labels, objects, s.pillow).to(tokens.device)
         rule = Rule(s.context, s.radius, s.window, s.top_k, s.temperature, s.ties)
         return _Video(objects, Propagator(tokens, soft, rule) if objects else None, index=index)
 
@@ -120,9 +120,9 @@ def _finish(units: UnitRows, name: str, video: _Video) -> bool:
     return True
 
 
-def first_labels(geometry: Geometry, i: int, labels: Labels, objects: list[int]) -> Tensor:
+def first_labels(geometry: Geometry, i: int, labels: Labels, objects: list[int], pillow: bool = True) -> Tensor:
     """One-hot labels on the grid, h w (1 + objects), the background first; void counts as background."""
-    grid = grid_labels(geometry, i, labels)
+    grid = grid_labels(geometry, i, labels, pillow)
     objects_of = (
         np.stack([grid == number for number in objects], axis=-1) if objects else np.zeros((*grid.shape, 0), bool)
     )

@@ -10,6 +10,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from vitbench.tokens.checks import checked
+
 _GRAM_VALUES = 1 << 25  # Gram entries held at once
 
 Masks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]
@@ -46,6 +48,7 @@ def lost_boxes(
     as given, instead of by rising degree. `unit` brings tokens to unit length (after centring); `binary` sums over similar
     patches which others are similar to them, instead of how similar.
     """
+    keys = checked(keys, "b h w c", "tokens for LOST")
     b, h, w, _ = keys.shape
     step = max(_GRAM_VALUES // (h * w) ** 2, 1)
     rule = _Rule(k, gram_bias, centre, seed_by_norm, unit, binary)

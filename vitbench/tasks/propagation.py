@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vitbench.errors import TokensError
+from vitbench.tokens.checks import checked
 from vitbench.tokens.geometry import Geometry
 
 TILE = 12
@@ -86,35 +88,63 @@ class Propagator:
     """One video while it is followed: the first frame and the last few, with their labels."""
 
     def __init__(self, tokens: Tensor, labels: Tensor, rule: Rule) -> None:
-        """tokens h w c (any scale) and soft labels h w m of the first frame."""
+        """tokens h w c (any scale) and soft labels h w m of the first frame. Raises TokensError where the grids differ."""
         self._rule = rule
-        self._first = _unit(tokens), labels
+        unit = _unit(tokens)
+        self._first = unit, labels.to(unit.dtype)
+        self._same(tokens.shape[:2], labels.shape[:2])
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=rule.context)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """The soft labels of the next frame: h w m."""
+        """The soft labels of the next frame: h w m. Raises TokensError for a frame of another grid or width."""
         query = _unit(tokens)
+        self._same(self._first[0].shape, query.shape)
         known = [self._first, *self._recent]
         labels = propagate(query, torch.stack([t for t, _ in known]), torch.stack([m for _, m in known]), self._rule)
         self._recent.append((query, labels))
         return labels
 
+    @staticmethod
+    def _same(first: torch.Size, other: torch.Size) -> None:
+        if first != other:
+            raise TokensError(
+                f"tokens of the first frame are {tuple(first)}, others {tuple(other)}",
+                "frames of a video have one size",
+            )
+
 
 def _unit(tokens: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(tokens, dim=-1)
+    return torch.nn.functional.normalize(checked(tokens, "h w c", "tokens of a frame"), dim=-1)
 
 
-def grid_labels(geometry: Geometry, i: int, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-    """The label at the centre of every cell of image i (label map of any size -> h w); 0 where a cell shows no image."""
+def grid_labels(
+    geometry: Geometry, i: int, labels: npt.NDArray[np.integer], pillow: bool = False
+) -> npt.NDArray[np.integer]:
+    """The label at the centre of every cell of image i (label map of any size -> h w); 0 where a cell shows no image.
+
+    pillow: centres on the border of two labels fall as they do in Pillow's nearest neighbour, not all on the second.
+    """
     p, out = geometry.placements[i], []
     for axis in (0, 1):
-        centres = (np.arange(geometry.grid_hw[axis]) + 0.5) * geometry.patch_px
-        source = (centres * p.scale[axis] + p.offset[axis]) / p.source_hw[axis] * labels.shape[axis]
-        out.append(np.floor(source + ROUNDING).astype(np.int64))
-    rows, cols = out
+        ratio = labels.shape[axis] / p.source_hw[axis]
+        start, step = p.offset[axis] * ratio, geometry.patch_px * p.scale[axis] * ratio
+        centres = _stepped(start, step, geometry.grid_hw[axis]) if pillow else start + step * _halves(geometry, axis)
+        out.append(np.floor(centres + (0 if pillow else ROUNDING)).astype(np.int64))
+    rows, cols = out[0], out[1][::-1] if p.flipped else out[1]
     inside = ((rows >= 0) & (rows < labels.shape[0]))[:, None] & ((cols >= 0) & (cols < labels.shape[1]))[None, :]
     shown = labels[np.clip(rows, 0, labels.shape[0] - 1)[:, None], np.clip(cols, 0, labels.shape[1] - 1)[None, :]]
     return np.where(inside, shown, 0)
+
+
+def _halves(geometry: Geometry, axis: int) -> npt.NDArray[np.float64]:
+    return np.arange(geometry.grid_hw[axis]) + 0.5
+
+
+def _stepped(start: float, step: float, count: int) -> npt.NDArray[np.float64]:
+    """Centres of `count` cells, each the sum of the one before and a step: Pillow rounds what it adds up."""
+    start, stop = round(start, 9), round(start + count * step, 9)
+    step = (stop - start) / count
+    return np.cumsum(np.concatenate([[start + step * 0.5], np.full(count - 1, step)]))
 
 
 def stretched(soft: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from vitbench.tasks.lost import LostBoxes
+from vitbench.tokens.checks import checked
 
 Floats = npt.NDArray[np.float64]
 _TIE = 1e-9  # entries this near to the largest are the same patch twice: the first is the seed
@@ -80,13 +81,14 @@ def _peak(vector: Floats) -> int:
 def cut(tokens: Tensor, tau: float) -> Cut:
     """The two parts of one image's tokens n c. The reference flips the sign where its seed is in the background; here
     the seed's entry is positive from the start."""
-    weights = affinity(tokens, tau)
+    weights = affinity(checked(tokens, "n c", "tokens for TokenCut"), tau)
     vector = second_eigenvector(weights)
     return Cut(vector, vector > vector.mean(), _peak(vector), bool(weights.min() == weights.max()))
 
 
 def tokencut_boxes(tokens: Tensor, tau: float) -> LostBoxes:
     """One box per image (b h w c, raw) around the part of the cut that is connected with its most extreme patch."""
+    tokens = checked(tokens, "b h w c", "tokens for TokenCut")
     cuts = [cut(image.flatten(0, 1), tau) for image in tokens]
     masks, seeds = np.stack([c.foreground for c in cuts]), np.array([c.seed for c in cuts], np.int64)
     boxes = LostBoxes.of(masks, seeds, (tokens.shape[1], tokens.shape[2]))

@@ -32,6 +32,11 @@ class PropagationSettings(TaskSettings):
     def std(self) -> tuple[float, float, float] | None:
         return (0.228, 0.224, 0.225) if self.compat else None
 
+    @property
+    def pillow(self) -> bool:
+        """Whether the first mask comes to the grid as Pillow rounds, which the source uses, or exactly."""
+        return True
+
 
 @dataclass(frozen=True)
 class DinoV3PropagationSettings(PropagationSettings):
@@ -46,6 +51,10 @@ class DinoV3PropagationSettings(PropagationSettings):
         "view: labels bilinear to the view, each stretched to 0..1, argmax, nearest to the video's size; "
         "native: each stretched on the grid, bilinear to the video's size, argmax",
     )
+
+    @property
+    def pillow(self) -> bool:
+        return False
 
 
 _SCORE = (
