@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vitbench.catalogue.tasks.segmentation import HummingbirdSettings
 from vitbench.errors import DataError
@@ -64,28 +67,60 @@ def test_counts_and_miou_equal_the_reference(reference):
     assert value(rows, "mIoU") == pytest.approx(100 * float(golden["unbounded_k30__miou"]), abs=0.01)
 
 
-def test_equals_a_slow_restatement():
-    train, val = scenes_stream(6, "train", 0), scenes_stream(3, "val", 1)
-    task = KnnSegmentation(HummingbirdSettings(memory_size=0, k=5))
-    memory = task.fit(train, context(6))
+def made_up(rng, images, hw, patch, ignore, split):
+    """Tokens and masks of 4 classes; void (255) too, unless another label is the ignored one."""
+    targets = []
+    for _ in range(images):
+        mask = rng.integers(0, 4, (hw[0] * patch, hw[1] * patch)).astype(np.uint8)
+        mask[rng.random(mask.shape) < 0.3] = ignore
+        mask[: patch * (hw[0] // 2)] = ignore  # whole cells
+        targets.append({"image_hw": mask.shape, "segmentation": mask})
+    tokens = torch.from_numpy(rng.normal(size=(images, *hw, 5)).astype(np.float32))
+    return MemoryStream([batch({"patch": tokens}, targets, patch, split)], split)
+
+
+def slow_memory(train, patch, ignore, compat):
     features, labels = [], []
-    for part in train:
-        for tokens, target in zip(part.tokens["patch"], part.targets, strict=True):
-            for r in range(8):
-                for c in range(10):
-                    cell = target["segmentation"][4 * r : 4 * r + 4, 4 * c : 4 * c + 4]
-                    if (cell != 255).any():
-                        features.append(tokens[r, c].numpy() / np.linalg.norm(tokens[r, c]))
-                        labels.append([(cell[cell != 255] == k).mean() for k in range(6)])
-    features, labels = np.array(features), np.array(labels)
-    queries = val.batches[0].tokens["patch"][0].reshape(-1, 24)
+    for x, target in zip(train.batches[0].tokens["patch"].numpy(), train.batches[0].targets, strict=True):
+        for r, c in np.ndindex(*x.shape[:2]):
+            cell = target["segmentation"][patch * r : patch * (r + 1), patch * c : patch * (c + 1)]
+            cell = np.where(cell == 255, 0, cell) if compat else cell[cell != ignore]
+            if cell.size:
+                features.append(x[r, c] / np.linalg.norm(x[r, c]))
+                labels.append([(cell == k).mean() for k in range(4)])
+    return np.array(features), np.array(labels)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.sampled_from([1, 5, 30, 1000]),
+    st.sampled_from([0.005, 0.02, 1.0, 50.0]), st.booleans(), st.sampled_from([0, 255]),
+)  # fmt: skip
+def test_equals_a_slow_restatement(
+    seed: int, h: int, w: int, patch: int, k: int, temperature: float, compat: bool, ignore: int
+):
+    rng = np.random.default_rng(seed)
+    train, val = (made_up(rng, 3, (h, w), patch, ignore, split) for split in ("train", "val"))
+    train.batches[0].targets[0]["segmentation"][-1, -1] = 1  # something to remember
+    ctx = context(4)
+    ctx = replace(ctx, dataset=replace(ctx.dataset, ignore_index=ignore))
+    task = KnnSegmentation(HummingbirdSettings(memory_size=0, k=k, temperature=temperature, compat=compat))
+    memory = task.fit(train, ctx)
+    features, labels = slow_memory(train, patch, ignore, compat)
+    np.testing.assert_allclose(memory.labels, labels, atol=1e-6)
+    queries = val.batches[0].tokens["patch"].reshape(-1, 5)
     expected = []
     for q in queries.numpy():
         cosine = features @ (q / np.linalg.norm(q))
-        near = np.argsort(-cosine)[:5]
-        attention = np.exp(cosine[near] / 0.02)
+        near = np.argsort(-cosine)[:k]
+        attention = np.exp((cosine[near] - cosine[near[0]]) / temperature)
         expected.append(attention @ labels[near] / attention.sum())
-    np.testing.assert_allclose(memory.soft_labels(queries, 5, 0.02), expected, atol=1e-4)
+    np.testing.assert_allclose(memory.soft_labels(queries, k, temperature), expected, atol=5e-4)
+    rows = task.measure(memory, val, ctx)
+    counted = sum((t["segmentation"] != ignore).sum() for t in val.batches[0].targets)
+    assert rows.stats["tp"].sum() + rows.stats["fn"].sum() == counted
+    if compat and ignore == 0:  # remembered, never true where it is scored, and in the mean all the same
+        assert rows.stats["tp"].sum(0)[0] == 0
 
 
 def test_memory_equal_to_query_scores_everything_right():

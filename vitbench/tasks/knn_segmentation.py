@@ -26,6 +26,7 @@ from vitbench.tasks.patch_labels import batch_soft_labels, class_count, object_c
 from vitbench.tasks.segmentation_rows import image_confusion, token_stats
 from vitbench.tasks.units import UnitRows, image_rng
 
+_VOID = 255
 _QUERIES = 4096  # neighbours' labels gathered at once
 
 
@@ -88,13 +89,14 @@ class KnnSegmentation(Task[HummingbirdSettings]):
 
     def _labels(self, batch: Batch, n_classes: int, context: TaskContext) -> tuple[Any, Any]:
         ignore = context.dataset.ignore_index
-        if self.settings.compat:  # the reference files void under class 0
-            targets = []
-            for target in batch.targets:
-                mask = np.asarray(target["segmentation"])
-                targets.append({**target, "segmentation": np.where(mask == ignore, 0, mask)})
-            batch = Batch(batch.tokens, targets)
-        return batch_soft_labels(batch, n_classes, ignore)
+        if not self.settings.compat:
+            return batch_soft_labels(batch, n_classes, ignore)
+        # The reference files void under class 0, and remembers a class that is ignored where it scores.
+        targets = []
+        for target in batch.targets:
+            mask = np.asarray(target["segmentation"]).astype(np.int32, copy=False)
+            targets.append({**target, "segmentation": np.where((mask == ignore) | (mask == _VOID), 0, mask)})
+        return batch_soft_labels(Batch(batch.tokens, targets), n_classes, ignore_index=-1)
 
     def measure(self, head: Memory, test: TokenStream, context: TaskContext) -> Rows:
         units, matrices = UnitRows(), []

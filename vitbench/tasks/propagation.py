@@ -137,14 +137,14 @@ def grid_labels(
 
 
 def _halves(geometry: Geometry, axis: int) -> npt.NDArray[np.float64]:
-    return np.arange(geometry.grid_hw[axis]) + 0.5
+    return np.arange(geometry.grid_hw[axis], dtype=np.float64) + np.float64(0.5)
 
 
 def _stepped(start: float, step: float, count: int) -> npt.NDArray[np.float64]:
     """Centres of `count` cells, each the sum of the one before and a step: Pillow rounds what it adds up."""
     start, stop = round(start, 9), round(start + count * step, 9)
     step = (stop - start) / count
-    return np.cumsum(np.concatenate([[start + step * 0.5], np.full(count - 1, step)]))
+    return np.asarray(np.cumsum(np.concatenate([[start + step * 0.5], np.full(count - 1, step)])), np.float64)
 
 
 def stretched(soft: Tensor) -> Tensor:
