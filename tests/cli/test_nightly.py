@@ -66,7 +66,7 @@ def test_a_first_a_quiet_and_a_bad_night(
     assert len(list(Path("results/history/tiny").glob("*.jsonl"))) == 2
     raise_baseline(Path("results/records"), 30.0)
     assert run(*night) == 4
-    assert "## Regressed (2)" in capsys.readouterr().out
+    assert "REGRESSED (2)" in capsys.readouterr().out
     page = Path("nightly/nightly.html").read_text()
     assert page.count("<svg") == 2
     assert "<script" not in page
@@ -120,9 +120,9 @@ def test_a_night_whose_new_checkpoint_is_worse_than_the_one_before_fails(
     (first,) = Path("results/history/training").iterdir()
     first.write_text(first.read_text()[:-30])
     assert run("nightly", "--workers", "0") == 4
-    out = capsys.readouterr().out.replace("\\", "")
+    out = capsys.readouterr().out
     assert "1 of 2 cells fail · 1 regressed, 1 unchanged" in out
     assert "against lab_ssl@100" in out
-    assert f"warning: {first}, line 1 is truncated" in out
+    assert f"warning: {first}, line 1 is truncated" in " ".join(out.split())
     assert "step 100 to step 200" in out
     assert "step-200.safetensors" in Path("nightly/nightly.html").read_text()

@@ -12,7 +12,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from vitbench.records.index import Entry
 from vitbench.records.schema import Record
 from vitbench.reports.comparison import Comparison, Pair, compare
-from vitbench.reports.comparison_formats import FORMATS, to_html, to_json, to_junit, to_markdown
+from vitbench.reports.comparison_formats import FORMATS, to_html, to_json, to_junit, to_markdown, to_text
 from vitbench.reports.thresholds import Thresholds, load_thresholds
 
 SEG, DEPTH = "linear_segmentation@ridge", "depth@ridge"
@@ -167,6 +167,9 @@ def test_costs_regress_forwards_always_memory_and_time_only_on_the_same_machine(
     pair = one(entry, dear)
     assert [(c.name, c.ratio) for c in pair.costs] == [("forwards per image", 8), ("peak memory", 2), ("time", 4)]
     assert (pair.status, pair.is_regression) == ("unchanged", True)
+    slow = pairs([entry], [entry._replace(seconds=40.0)])
+    assert slow.failing(["regression"]) == []
+    assert [p.is_slower for p in slow.failing(["slower"])] == [True]
     elsewhere = one(entry, dear._replace(machine="gpu"))
     assert [c.name for c in elsewhere.costs] == ["forwards per image"]
     assert one(entry, entry._replace(seconds=14.0, peak_memory_bytes=1100)).costs == ()
@@ -198,6 +201,15 @@ def mixed(scored: Scored, absent: Scored) -> Comparison:
         Entry.of(scored("random_vit", "none", SEG, 60.0))._replace(forwards_per_image=3.0),
     ]
     return pairs(list(before), list(after), Told(("task.version",)))
+
+
+def test_a_terminal_gets_a_line_per_task_above_its_cells(mixed: Comparison) -> None:
+    lines = to_text(mixed).splitlines()
+    at = lines.index("REGRESSED (1)")
+    assert lines[at + 1].split()[:4] == ["backbone", "repair", "before", "now"]
+    assert lines[at + 3] == f"{SEG} on scenes: miou %"
+    assert lines[at + 4].split()[:2] == ["lab_ssl", "none"]
+    assert "UNCHANGED" not in "".join(lines)
 
 
 def test_every_status_is_told_once(mixed: Comparison) -> None:

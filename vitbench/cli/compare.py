@@ -26,7 +26,8 @@ def compare(
     tasks: o.Tasks = None,
     datasets: o.Datasets = None,
     fail_on: Annotated[
-        str, typer.Option(help="Comma-separated: regression, missing, failed, not-comparable, drifted; or none.")
+        str,
+        typer.Option(help="Comma-separated: regression, missing, failed, not-comparable, drifted, slower; or none."),
     ] = "regression",
     thresholds: Annotated[Path | None, typer.Option(help="A TOML file in place of the shipped thresholds.")] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = "text",
@@ -54,7 +55,7 @@ def compare(
         raise NothingSelectedError(
             f"{baseline} and {candidate} have no measured cell in this selection", "loosen -b, -r, -t, -d or --suite"
         )
-    text = FORMATS["md" if format == "text" else format](found, wanted)
+    text = FORMATS[format](found, wanted)
     if out is None:
         print(text, end="")
     else:

@@ -41,7 +41,7 @@ def nightly(
     from vitbench.engine.options import parse_bytes
     from vitbench.records.provenance import git_state, utc_now
     from vitbench.reports.comparison_formats import to_json, to_junit, verdict
-    from vitbench.reports.nightly import Night, nightly_html, nightly_markdown
+    from vitbench.reports.nightly import Night, nightly_html, nightly_markdown, nightly_text
     from vitbench.reports.thresholds import load_thresholds
     from vitbench.reports.trends import trends
 
@@ -68,7 +68,7 @@ def nightly(
     }
     for name, text in texts.items():
         o.write_text(out / name, text)
-    print(texts["nightly.md"], end="")
+    print(nightly_text(found, series, wanted, night))
     report(plan, summary)
     print(f"{verdict(found, wanted)}; report in {out / 'nightly.html'}")
     raise typer.Exit(REGRESSION if found.failing(wanted) else exit_code(plan, summary, tolerant=True))

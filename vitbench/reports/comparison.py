@@ -20,6 +20,7 @@ Status = Literal["regressed", "failed", "missing", "not comparable", "drifted", 
 STATUSES: tuple[Status, ...] = (
     *("regressed", "failed", "missing", "not comparable", "drifted", "improved", "new", "unchanged"),
 )
+TIME = "time"
 FAILURES = ("failed", "oom", "timeout")
 
 
@@ -77,8 +78,13 @@ class Pair:
 
     @property
     def is_regression(self) -> bool:
-        """Worse by test and threshold, or more costly."""
-        return self.status == "regressed" or bool(self.costs)
+        """Worse by test and threshold, or more costly in what does not depend on who else uses the machine."""
+        return self.status == "regressed" or any(c.name != TIME for c in self.costs)
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether it took much longer on the same machine, which may have been busy."""
+        return any(c.name == TIME for c in self.costs)
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,15 @@ class Comparison:
         return {status: found[status] for status in STATUSES if found[status]}
 
     def failing(self, fail_on: Iterable[str]) -> list[Pair]:
-        """The pairs that fail the comparison; `regression` also means costs."""
+        """The pairs that fail the comparison; `regression` also means costs other than time, `slower` means time."""
         wanted = set(fail_on)
-        return [p for p in self.pairs if p.status in wanted or ("regression" in wanted and p.is_regression)]
+        return [
+            p
+            for p in self.pairs
+            if p.status in wanted
+            or ("regression" in wanted and p.is_regression)
+            or ("slower" in wanted and p.is_slower)
+        ]
 
 
 def compare(
@@ -190,7 +202,7 @@ def _costs(a: Entry, b: Entry, at: CostThresholds) -> tuple[CostChange, ...]:
     if same_machine(a, b):
         memory = a.peak_memory_bytes, b.peak_memory_bytes
         found.append(_grown("peak memory", *memory, "bytes", at.memory_ratio, at.memory_least_bytes))
-        found.append(_grown("time", a.seconds, b.seconds, "s", at.seconds_ratio, at.seconds_least))
+        found.append(_grown(TIME, a.seconds, b.seconds, "s", at.seconds_ratio, at.seconds_least))
     return tuple(change for change in found if change is not None)
 
 

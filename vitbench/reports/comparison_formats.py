@@ -1,9 +1,10 @@
-"""A comparison written out: Markdown (which reads as text), HTML, JSON and JUnit XML for a CI's test page."""
+"""A comparison written out: text for a terminal, Markdown, HTML, JSON and JUnit XML for a CI's test page."""
 
 from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from tabulate import tabulate
 
 from vitbench.reports.cells import task_order
 from vitbench.reports.comparison import STATUSES, Comparison, CostChange, Pair
+from vitbench.reports.grids import WIDTH
 from vitbench.reports.markup import markdown, xml
 
 NOTHING = "–"
@@ -28,7 +30,7 @@ _TITLES = {
     "improved": "Improved",
     "new": "New",
 }
-FAIL_ON = ("regression", "missing", "failed", "not comparable", "drifted")
+FAIL_ON = ("regression", "missing", "failed", "not comparable", "drifted", "slower")
 _SHOWN = 50
 
 
@@ -72,7 +74,7 @@ def why(pair: Pair) -> str:
     against = f"against {pair.against}" if pair.against else ""
     changed = [part for part in pair.changed if not (against and part.startswith("backbone."))]
     differs = f"differs: {', '.join(changed)}" if changed else ""
-    return "; ".join(part for part in (against, pair.note, differs) if part)
+    return "; ".join(part for part in (against, " ".join(pair.note.split()), differs) if part)
 
 
 def cost_text(change: CostChange) -> str:
@@ -115,6 +117,38 @@ def to_markdown(comparison: Comparison, fail_on: Iterable[str] = ("regression",)
     return "\n\n".join(blocks) + "\n"
 
 
+def to_text(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) -> str:
+    """For a terminal: the same, a table per status with a line above the cells of each task."""
+    blocks = [f"{comparison.candidate} against {comparison.baseline}\n{verdict(comparison, fail_on)}"]
+    blocks += [
+        textwrap.fill(f"warning: {problem}", WIDTH, break_on_hyphens=False, break_long_words=False)
+        for problem in comparison.problems
+    ]
+    for status, members in groupby(comparison.pairs, key=lambda p: p.status):
+        if status != "unchanged":
+            pairs = list(members)
+            more = f"\nand {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
+            blocks.append(f"{_TITLES[status].upper()} ({len(pairs)})\n{_text_table(pairs[:_SHOWN])}{more}")
+    costly = [p for p in comparison.pairs if p.costs]
+    if costly:
+        lines = [f"{_name(p)}: {', '.join(cost_text(c) for c in p.costs)}" for p in costly]
+        blocks.append("\n".join([f"COSTLIER ({len(costly)})", *lines[:_SHOWN]]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _text_table(pairs: list[Pair]) -> str:
+    heads, parts = _shown(pairs)
+    aligned = ["right" if kind == "n" else "left" for _, kind in heads]
+    rows = [row for _, rows in parts for row in rows]
+    drawn = tabulate(rows, [h for h, _ in heads], tablefmt="simple", disable_numparse=True, colalign=aligned)
+    *above, rule = drawn.splitlines()[:2]
+    lines = iter(drawn.splitlines()[2:])
+    found = [*above, rule]
+    for title, members in parts:
+        found += [title, *(next(lines).rstrip() for _ in members)]
+    return "\n".join(found)
+
+
 def _name(pair: Pair) -> str:
     slot = pair.slot
     return f"{slot.backbone} / {slot.repair} / {slot.task} / {slot.dataset}-s{slot.seed}"
@@ -150,8 +184,8 @@ def sections(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _shown(pairs: list[Pair]) -> dict[str, object]:
-    """A table for the template: its heads with the class of their column, and a part per task, without empty columns."""
+def _shown(pairs: list[Pair]) -> tuple[list[tuple[str, str]], list[tuple[str, list[list[str]]]]]:
+    """A table without empty columns: its heads, each with the class of its column, and its rows by task."""
     parts: dict[tuple[int, str], list[tuple[str, ...]]] = defaultdict(list)
     for pair in pairs:
         name, repair, task, dataset, metric, *numbers = row(replace(pair, slot=replace(pair.slot, seed=0)))
@@ -160,10 +194,8 @@ def _shown(pairs: list[Pair]) -> dict[str, object]:
         parts[task_order(task), title].append((name, repair + seed, *numbers))
     heads = (*HEADERS[:2], *HEADERS[5:])
     kept = [i for i in range(len(heads)) if any(r[i] not in ("", NOTHING) for rows in parts.values() for r in rows)]
-    return {
-        "heads": [(heads[i], "why" if heads[i] == "why" else "n" if i > 1 else "") for i in kept],
-        "parts": [(title, [[r[i] for i in kept] for r in rows]) for (_, title), rows in sorted(parts.items())],
-    }
+    kinds = [(heads[i], "why" if heads[i] == "why" else "n" if i > 1 else "") for i in kept]
+    return kinds, [(title, [[r[i] for i in kept] for r in rows]) for (_, title), rows in sorted(parts.items())]
 
 
 def to_json(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) -> str:
@@ -229,6 +261,7 @@ def _count(element: ET.Element) -> None:
 
 
 FORMATS: Mapping[str, Callable[[Comparison, Iterable[str]], str]] = {
+    "text": to_text,
     "md": to_markdown,
     "html": to_html,
     "json": to_json,

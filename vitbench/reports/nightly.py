@@ -8,7 +8,7 @@ from itertools import groupby
 
 from vitbench.reports.cells import task_order
 from vitbench.reports.comparison import Comparison
-from vitbench.reports.comparison_formats import sections, to_markdown, verdict
+from vitbench.reports.comparison_formats import sections, to_markdown, to_text, verdict
 from vitbench.reports.markup import markdown
 from vitbench.reports.trends import Change, Trend
 
@@ -44,11 +44,19 @@ def nightly_markdown(comparison: Comparison, found: Sequence[Trend], fail_on: It
     return f"# {markdown(night.title)}\n\n{markdown(night.facts)}\n\n{body}\n## Steps\n\n{told}\n"
 
 
+def nightly_text(comparison: Comparison, found: Sequence[Trend], fail_on: Iterable[str], night: Night) -> str:
+    """The same for a terminal."""
+    steps = [f"{'▼' if c.is_worse else '▲'} {change_text(t, c)}" for t in found for c in t.changes]
+    told = "\n".join(steps) if steps else _quiet(found)
+    return f"{night.title}\n{night.facts}\n\n{to_text(comparison, fail_on)}\nSTEPS\n{told}\n"
+
+
 def _quiet(found: Sequence[Trend]) -> str:
     """What is said where no step was found."""
     if all(len(t.points) < 2 for t in found):
         return "A step needs two nights, or two checkpoints."
-    return "No headline has changed."
+    series = " No checkpoint is worse than the one before it." if any(t.steps for t in found) else ""
+    return "No headline has changed over the nights." + series
 
 
 def change_text(trend: Trend, change: Change) -> str:
