@@ -15,6 +15,7 @@ from timm.models.vision_transformer import Block, ParallelScalingBlock, VisionTr
 from torch import Tensor, nn
 
 from tests.backbones.by_hand import FAMILIES, tiny
+from vitbench.backbones import singular
 from vitbench.backbones.adapters import mlp_parts
 from vitbench.backbones.layouts import rekeyed
 from vitbench.backbones.singular import block_map, defect_directions, mlp_slope
@@ -114,6 +115,39 @@ def test_the_exact_slope_is_what_sampling_tends_to(name: str) -> None:
     with torch.no_grad():
         exact, sampled = mlp_slope(mlp_parts(block)), _sampled_slope(block, 8)
     assert float((exact - sampled).norm() / sampled.norm()) < 4 * math.sqrt(8 / 200_000)
+
+
+@pytest.mark.parametrize("std", [0.01, 1.0, 4.0, 8.0])
+def test_a_gate_however_steep_has_the_slope_of_the_written_formula(std: float) -> None:
+    block = nn.Module()
+    block.mlp = SwiGLU(6, 9).double()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=std, generator=generator)
+    w = {name: value.detach() for name, value in block.mlp.state_dict().items()}
+    x = torch.linspace(-12, 12, 40_001, dtype=torch.float64)
+    density = (-x.square() / 2).exp()
+    z = w["fc1_g.bias"][:, None] + w["fc1_g.weight"].norm(dim=1)[:, None] * x
+    s = z.sigmoid()
+    mean, slope, bend = (
+        (f * density).sum(1, keepdim=True) / density.sum()
+        for f in (z * s, s * (1 + z * (1 - s)), s * (1 - s) * (2 + z * (1 - 2 * s)))
+    )
+    both = (w["fc1_g.weight"] * w["fc1_x.weight"]).sum(1, keepdim=True)
+    expected = (w["fc1_x.bias"][:, None] * slope + both * bend) * w["fc1_g.weight"] + mean * w["fc1_x.weight"]
+    with torch.no_grad():
+        torch.testing.assert_close(mlp_slope(mlp_parts(block)), expected, rtol=1e-6, atol=1e-9 * std**2)
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-5, 1e-8])
+def test_nearly_equal_directions_are_told_apart(gap: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64, generator=generator))[0] for _ in range(2))
+    sizes = torch.full((16,), 0.5, dtype=torch.float64)
+    sizes[:3] = torch.tensor([1, 1 - gap, 1 - 2 * gap], dtype=torch.float64)
+    monkeypatch.setattr(singular, "block_map", lambda _: left * sizes @ right.T)
+    found = defect_directions([nn.Identity()])[0]
+    assert float((found @ left[:, 0]).abs()) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("timm_id", sorted(FAMILIES))

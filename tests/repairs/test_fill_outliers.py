@@ -65,11 +65,15 @@ def test_a_block_that_is_not_there_is_named() -> None:
         build_repair("fill_outliers[block=7]").fit(SyntheticContext("patch"))
 
 
-def test_the_local_outlier_factor_is_that_of_scikit_learn() -> None:
-    x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
-    x[:4] *= 6
-    expected = -LocalOutlierFactor(n_neighbors=20).fit(x.numpy()).negative_outlier_factor_
-    np.testing.assert_allclose(local_outlier_factor(x), expected, rtol=1e-4)
+@pytest.mark.parametrize(("n", "channels", "k"), [(60, 8, 20), (90, 1, 1), (140, 1, 5), (30, 2, 50), (2, 3, 20)])
+@pytest.mark.parametrize(("scale", "away"), [(1.0, 0.0), (1e-3, 0.0), (50.0, 1000.0)])
+def test_the_local_outlier_factor_is_that_of_scikit_learn(
+    n: int, channels: int, k: int, scale: float, away: float
+) -> None:
+    x = torch.randn(n, channels, generator=torch.Generator().manual_seed(0)) * scale + away
+    x[: n // 15] *= 6
+    fitted = LocalOutlierFactor(n_neighbors=min(k, n - 1), algorithm="brute").fit(x.double().numpy())
+    np.testing.assert_allclose(local_outlier_factor(x, k), -fitted.negative_outlier_factor_, rtol=1e-4)
 
 
 def test_few_or_equal_tokens_have_a_finite_factor() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.backbones.by_hand import images as pictures
@@ -68,6 +70,40 @@ def test_the_paper_moves_each_neuron_by_itself_in_every_image_and_from_cls_too()
     for image in range(3):
         for neuron in range(2):
             assert torch.equal(out[image, 5:, neuron], a[image, :5, neuron].max().expand(2))
+
+
+def slow_hook(a: np.ndarray, registers: int, params: RegisterParams) -> np.ndarray:
+    """One image: activations t n of the chosen neurons, registers last; the released hook leaves CLS, the paper does not."""
+    out, rest = a.copy(), range(int(params.variant == "released"), len(a) - registers)
+    loudest = a.ravel()[np.abs(a).argmax()]
+    for n in range(a.shape[1]):
+        column = a[list(rest), n]
+        level = column.mean() + (column.std(ddof=1) if len(column) > 1 else 0)
+        for t in rest:
+            if params.rest == "zero":
+                out[t, n] = 0
+            elif params.rest == "mean" or (params.rest == "only_outliers" and len(rest) > 1 and a[t, n] > level):
+                out[t, n] = column.mean()
+        value = loudest if params.variant == "released" else a[: len(a) - registers, n].max()
+        out[len(a) - registers :, n] = params.scale * value
+    return out
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 12), st.integers(1, 5),
+    st.sampled_from(["released", "paper"]), st.sampled_from(["zero", "mean", "only_outliers", "same"]),
+    st.sampled_from([1.0, 0.5, 0.0, -1.0]),
+)  # fmt: skip
+def test_every_hook_equals_the_slow_restatement_on_every_image(
+    seed: int, registers: int, patches: int, neurons: int, variant: str, rest: str, scale: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(2, 1 + patches + registers, neurons)) * rng.choice([0.0, 1.0, 100.0])
+    params = RegisterParams(variant=variant, rest=rest, scale=scale, registers=registers)  # type: ignore[arg-type]
+    own = slice(1 + patches, 1 + patches + registers)
+    found = moved(torch.from_numpy(a), own, int(variant == "released"), params)
+    np.testing.assert_allclose(found, [slow_hook(image, registers, params) for image in a], atol=1e-9)
 
 
 def test_a_neuron_that_is_active_everywhere_is_not_sparse() -> None:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from timm.layers import GELU, RmsNorm
 from timm.models.eva import EvaBlock
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from vitbench.backbones.adapters import MlpParts, attention_parts, layer_scales, mlp_parts
 from vitbench.errors import NotApplicableError
 
-NODES = 128  # of Gauss-Hermite quadrature
+NODES, REACH = 512, 9.0  # of the trapezoidal rule, and how many deviations they span to either side
 LEAST_DEVIATION = 1e-4  # of a pre-activation: a neuron that reads nothing has no slope
 
 
@@ -89,7 +88,9 @@ def _expectations(act: nn.Module, mean: Tensor, deviation: Tensor) -> tuple[Tens
             below + mean * q**-1.5 * density,
             density * (q**-0.5 + q**-1.5 * (1 - r.square())),
         )
-    nodes, weights = (torch.from_numpy(a).to(mean) for a in np.polynomial.hermite_e.hermegauss(NODES))
+    # Converges faster than Gauss-Hermite where deviations are large: a gate is then nearly a step.
+    nodes = torch.linspace(-REACH, REACH, NODES, dtype=mean.dtype, device=mean.device)
+    weights = (-nodes.square() / 2).exp()
     _require_elementwise(act, nodes)
     deviation = deviation.clamp_min(LEAST_DEVIATION)
     values = act(mean.unsqueeze(1) + deviation.unsqueeze(1) * nodes) * (weights / weights.sum())

@@ -14,11 +14,13 @@ def local_outlier_factor(x: Tensor, k: int = NEIGHBOURS) -> Tensor:
     k = min(k, len(x) - 1)
     if k < 1:
         return x.new_ones(len(x))
-    distances = torch.cdist(x - x.mean(0), x - x.mean(0)).fill_diagonal_(torch.inf)
+    # Distances between near tokens are differences of large squares: they need the digits of double precision.
+    wide = x.double() - x.double().mean(0)
+    distances = torch.cdist(wide, wide).fill_diagonal_(torch.inf)
     near, index = distances.topk(k, dim=1, largest=False)
     reach = torch.maximum(near, near[:, -1][index])
     density = 1 / (reach.mean(1) + FLOOR)
-    return density[index].mean(1) / density
+    return (density[index].mean(1) / density).to(x.dtype)
 
 
 def grid_outlier_factor(x: Tensor, counts: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def _rest(others: Tensor, rule: str) -> Tensor:
     """What the other tokens (b t k) keep of the neurons."""
     if rule == "zero":
         return torch.zeros_like(others)
-    if rule == "same":
+    if rule == "same" or (rule == "only_outliers" and others.shape[1] < 2):  # one token is no outlier of itself
         return others
     mean = others.mean(dim=1, keepdim=True)
     if rule == "mean":
