@@ -31,15 +31,19 @@ def average_precision(
     precision 1 at recall 0, whatever comes first (scikit-learn's curve has such a point); area: precision summed over steps of
     recall (scikit-learn's); voc10: that of the best precision at that recall or beyond.
     """
-    kept = marks != UNSURE
-    order = np.argsort(-scores[kept], kind="stable")
-    ranked = scores[kept][order]
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) if len(ranked) else np.zeros(0, np.intp)
-    counted = weights[..., kept][..., order]
-    found = np.cumsum(counted * (marks[kept][order] == 1), axis=-1)[..., last]
-    precision = np.nan_to_num(ratio(found, np.cumsum(counted, axis=-1)[..., last]))
-    if not len(last):
+    counting = np.flatnonzero(marks != UNSURE)
+    order = counting[np.argsort(-scores[counting], kind="stable")]
+    present = marks[order] == 1
+    if not present.any():
         return np.full(weights.shape[:-1], np.nan)
+    # Between two images that show the class precision only falls: it is read where one, or one of equal score, comes in.
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    known = np.cumsum(present)[last]
+    rises = np.diff(known, prepend=0) > 0
+    last, known = last[rises], known[rises]
+    found = np.cumsum(weights[..., order[present]], axis=-1)[..., known - 1]
+    steps = np.add.reduceat(weights[..., order[: last[-1] + 1]], np.append(0, last[:-1] + 1), axis=-1)
+    precision = np.nan_to_num(ratio(found, np.cumsum(steps, axis=-1)))
     total = found[..., -1]
     best = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
     if kind in ("voc07", "voc07_from_one"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Sums(dict[str, Array]):
         self.stats = stats
         self._weights = weights
 
-    @property
+    @cached_property
     def weights(self) -> Array:
         return self._weights()
 
