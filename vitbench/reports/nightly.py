@@ -38,7 +38,9 @@ class Night:
 
 def nightly_markdown(comparison: Comparison, found: Sequence[Trend], fail_on: Iterable[str], night: Night) -> str:
     """The comparison, then the steps of the last nights."""
-    steps = [f"- {markdown(change_text(t, c))}" for t in found for c in t.changes]
+    steps = []
+    for head, changes in places(found):
+        steps += [f"- {markdown(head)}", *(f"  - {markdown(text)}" for text, _ in changes)]
     told = "\n".join(steps) if steps else _quiet(found)
     body = to_markdown(comparison, fail_on).replace("# ", "## ", 1)
     return f"# {markdown(night.title)}\n\n{markdown(night.facts)}\n\n{body}\n## Steps\n\n{told}\n"
@@ -46,9 +48,21 @@ def nightly_markdown(comparison: Comparison, found: Sequence[Trend], fail_on: It
 
 def nightly_text(comparison: Comparison, found: Sequence[Trend], fail_on: Iterable[str], night: Night) -> str:
     """The same for a terminal."""
-    steps = [f"{'▼' if c.is_worse else '▲'} {change_text(t, c)}" for t in found for c in t.changes]
+    steps = []
+    for head, changes in places(found):
+        steps += [head, *(f"  {'▼' if worse else '▲'} {text}" for text, worse in changes)]
     told = "\n".join(steps) if steps else _quiet(found)
     return f"{night.title}\n{night.facts}\n\n{to_text(comparison, fail_on)}\nSTEPS\n{told}\n"
+
+
+def places(found: Sequence[Trend]) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """Where headlines stepped, each place with its steps as text and whether they are for the worse."""
+    out: dict[str, list[tuple[str, bool]]] = {}
+    for trend in found:
+        for change in trend.changes:
+            head = f"{trend.when(change.before)} to {trend.when(change.after)}: {change.where}"
+            out.setdefault(head, []).append((change_text(trend, change), change.is_worse))
+    return list(out.items())
 
 
 def _quiet(found: Sequence[Trend]) -> str:
@@ -60,15 +74,13 @@ def _quiet(found: Sequence[Trend]) -> str:
 
 
 def change_text(trend: Trend, change: Change) -> str:
-    """A step in a line: which headline, by how much, and between which commits or weights."""
+    """A step in a line: which headline, and by how much."""
     slot, step, unit = trend.slot, change.step, change.after.unit
     word = "worse" if change.is_worse else "better"
-    size = (
-        f"{step.delta:+.3g}{'' if unit in ('', 'fraction') else f' {unit}'} [{step.ci_low:+.3g}, {step.ci_high:+.3g}]"
-    )
-    when = f"{trend.when(change.before)} to {trend.when(change.after)}"
+    told = {"": "", "fraction": "", "%": " points"}.get(unit, f" {unit}")
+    size = f"{step.delta:+.3g}{told} [{step.ci_low:+.3g}, {step.ci_high:+.3g}]"
     name = f"{slot.backbone} / {slot.repair} / {slot.task} / {slot.dataset}-s{slot.seed}"
-    return f"{name}: {change.after.metric} {word} by {size}, {when}: {change.where}"
+    return f"{name}: {change.after.metric} {word} by {size}"
 
 
 def nightly_html(comparison: Comparison, found: Sequence[Trend], fail_on: Iterable[str], night: Night) -> str:
@@ -87,7 +99,7 @@ def nightly_html(comparison: Comparison, found: Sequence[Trend], fail_on: Iterab
         facts=night.facts,
         fails=bool(comparison.failing(fail_on)),
         verdict=verdict(comparison, fail_on),
-        steps=[(change_text(t, c), c.is_worse) for t in found for c in t.changes],
+        places=places(found),
         quiet=_quiet(found),
         charts=charts,
         width=_WIDTH,
