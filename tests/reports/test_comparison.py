@@ -210,6 +210,9 @@ def test_a_terminal_gets_a_line_per_task_above_its_cells(mixed: Comparison) -> N
     assert lines[at + 3] == f"{SEG} on scenes: miou %"
     assert lines[at + 4].split()[:2] == ["lab_ssl", "none"]
     assert "UNCHANGED" not in "".join(lines)
+    at = lines.index("FAILED (1)")
+    assert lines[at + 1].startswith("failed: <script>")
+    assert lines[at + 2] == f"  lab_mae / none / {SEG} / scenes-s0"
 
 
 def test_every_status_is_told_once(mixed: Comparison) -> None:

@@ -120,20 +120,32 @@ def to_markdown(comparison: Comparison, fail_on: Iterable[str] = ("regression",)
 def to_text(comparison: Comparison, fail_on: Iterable[str] = ("regression",)) -> str:
     """For a terminal: the same, a table per status with a line above the cells of each task."""
     blocks = [f"{comparison.candidate} against {comparison.baseline}\n{verdict(comparison, fail_on)}"]
-    blocks += [
-        textwrap.fill(f"warning: {problem}", WIDTH, break_on_hyphens=False, break_long_words=False)
-        for problem in comparison.problems
-    ]
+    blocks += [_filled(f"warning: {problem}") for problem in comparison.problems]
     for status, members in groupby(comparison.pairs, key=lambda p: p.status):
         if status != "unchanged":
             pairs = list(members)
             more = f"\nand {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
-            blocks.append(f"{_TITLES[status].upper()} ({len(pairs)})\n{_text_table(pairs[:_SHOWN])}{more}")
+            body = _text_list(pairs[:_SHOWN]) if status in ("failed", "missing") else _text_table(pairs[:_SHOWN])
+            blocks.append(f"{_TITLES[status].upper()} ({len(pairs)})\n{body}{more}")
     costly = [p for p in comparison.pairs if p.costs]
     if costly:
         lines = [f"{_name(p)}: {', '.join(cost_text(c) for c in p.costs)}" for p in costly]
         blocks.append("\n".join([f"COSTLIER ({len(costly)})", *lines[:_SHOWN]]))
     return "\n\n".join(blocks) + "\n"
+
+
+def _text_list(pairs: list[Pair]) -> str:
+    """Cells without numbers: each reason once, and the cells below it."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for pair in pairs:
+        by_reason[why(pair)].append(f"  {_name(pair)}")
+    lines = [line for reason, cells in by_reason.items() for line in (_filled(reason), *cells)]
+    return "\n".join(lines)
+
+
+def _filled(text: str) -> str:
+    """Lines of the usual width that leave paths and names whole."""
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def _text_table(pairs: list[Pair]) -> str:
