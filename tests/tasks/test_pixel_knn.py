@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import jaccard_score
 
 from vitbench.catalogue.tasks.segmentation_knn import CapiKnnSettings
 from vitbench.errors import DataError, UsageError
@@ -71,6 +72,45 @@ def test_void_is_no_class_of_its_own_unless_the_reference_is_reproduced(golden):
     rows = task.measure(task.fit(stream(golden, "train"), context(n)), stream(golden, "test"), context(n))
     assert value(rows, "mIoU") == pytest.approx(38.4, abs=0.05)
     assert rows.stats["tp"].shape[1] == n
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_scores_are_those_of_scikit_learn_on_any_grid(seed):
+    rng = np.random.default_rng(seed)
+    (h, w), patch, k = rng.integers(1, 6, 2), int(rng.choice([1, 2, 3, 7])), int(rng.choice([1, 3, 10, 500]))
+
+    def made(images, split):
+        masks = rng.integers(0, 4, (images, h * patch, w * patch)).astype(np.uint8)
+        masks[rng.random(masks.shape) < 0.4] = 255
+        masks[0, 0, 0] = 1
+        masks[0, :patch, :patch] = 1  # one cell to remember
+        targets = [{"image_hw": m.shape, "segmentation": m} for m in masks]
+        x = rng.normal(size=(images, h, w, 5)).astype(np.float32) + 30 * (seed % 2)
+        return MemoryStream([batch({"patch": torch.from_numpy(x)}, targets, patch, split)], split), x, masks
+
+    (train, x, masks), (val, q, truth) = made(3, "train"), made(2, "val")
+    distance = "l2" if seed % 3 else "cosine"
+    task = PixelKnnSegmentation(CapiKnnSettings(ks=str(k), distances=distance, standardise=False, compat=True))
+    rows = task.measure(task.fit(train, context(4)), val, context(4))
+
+    def cut(m):
+        return m.reshape(-1, h, patch, w, patch).transpose(0, 1, 3, 2, 4).reshape(-1, patch * patch)
+
+    def mode(labels):
+        values, counts = np.unique(labels, return_counts=True)
+        return values[counts.argmax()]
+
+    kept = np.array([mode(cell) != 255 for cell in cut(masks)])
+    memory, labels = x.reshape(-1, 5)[kept].astype(np.float64), cut(masks)[kept]
+    predicted = []
+    for token in q.reshape(-1, 5).astype(np.float64):
+        cosine = memory @ token / np.linalg.norm(memory, axis=1) / np.linalg.norm(token)
+        order = np.argsort(-cosine if distance == "cosine" else ((memory - token) ** 2).sum(1), kind="stable")[:k]
+        predicted.append([mode(pixel) for pixel in labels[order].T])
+    shown = cut(truth) != 255
+    pair = cut(truth)[shown], np.array(predicted)[shown]
+    assert value(rows, "mIoU") == pytest.approx(100 * jaccard_score(*pair, average="macro", zero_division=0))
+    assert value(rows, "aAcc") == pytest.approx(100 * (pair[0] == pair[1]).mean())
 
 
 @pytest.mark.parametrize("distance", ["cosine", "l2"])
@@ -148,10 +188,17 @@ def test_a_distance_that_is_not_known_is_said():
 
 
 def test_euclidean_search_finds_the_nearest_even_far_from_the_origin():
-    memory = torch.randn(200, 8, generator=torch.Generator().manual_seed(0)) + 10
-    queries = torch.randn(50, 8, generator=torch.Generator().manual_seed(1)) + 10
-    found = CellMemory(memory, np.zeros((200, 1), np.uint8), "l2").nearest(queries, 1)[:, 0]
-    np.testing.assert_array_equal(found, torch.cdist(queries, memory).argmin(1))
+    for away in (10, 3000):
+        memory = torch.randn(200, 8, generator=torch.Generator().manual_seed(0)) + away
+        queries = torch.randn(50, 8, generator=torch.Generator().manual_seed(1)) + away
+        found = CellMemory(memory, np.zeros((200, 1), np.uint8), "l2").nearest(queries, 1)[:, 0]
+        np.testing.assert_array_equal(found, torch.cdist(queries.double(), memory.double()).argmin(1))
+
+
+def test_whole_numbers_at_equal_distance_stay_ties_of_which_the_first_are_taken():
+    memory = torch.tensor([[7.0, 5.0], [9.0, 5.0], [8.0, 4.0], [8.0, 6.0], [11.0, 5.0]])
+    found = CellMemory(memory, np.zeros((5, 1), np.uint8), "l2").nearest(torch.tensor([[8.0, 5.0]]), 2)
+    assert sorted(found[0].tolist()) == [0, 1]
 
 
 def test_an_undeclared_class_of_the_test_images_cannot_be_told_from_void_under_compat():

@@ -38,7 +38,10 @@ class CellMemory:
 
     def __init__(self, tokens: Tensor, pixels: Labels, distance: str) -> None:
         self.pixels, self._l2 = pixels, distance == "l2"
+        # Squares about the mean are small; a mean of few digits takes none from the tokens, so that ties stay ties.
+        self._centre = (tokens.mean(0) * 256).round() / 256
         if self._l2:  # the largest q.m - |m|^2 / 2 is the smallest |q - m|
+            tokens = tokens - self._centre
             tokens = torch.cat([tokens, -0.5 * (tokens * tokens).sum(1, keepdim=True)], 1)
         self._neighbours = Neighbours(tokens if self._l2 else unit(tokens))
 
@@ -48,7 +51,7 @@ class CellMemory:
     def nearest(self, queries: Tensor, k: int) -> npt.NDArray[np.int64]:
         """queries q c -> indices q k, nearest first."""
         if self._l2:
-            queries = torch.cat([queries, torch.ones_like(queries[:, :1])], 1)
+            queries = torch.cat([queries - self._centre, torch.ones_like(queries[:, :1])], 1)
         return np.asarray(self._neighbours.search(queries if self._l2 else unit(queries), k)[1].cpu().numpy())
 
 
