@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from vitbench.catalogue.bounds import check_bounds
 from vitbench.catalogue.release import Release, class_names
 from vitbench.catalogue.views import View
 
@@ -136,6 +137,9 @@ class TaskSettings:
     field: str = "patch"
     view: str = "resize"
     image_px: int = 224
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     @property
     def std(self) -> tuple[float, float, float] | None:

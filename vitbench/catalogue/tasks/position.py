@@ -18,6 +18,7 @@ class PositionMicSettings(TaskSettings):
     clumps: int = setting(15, "the free axis is cut at the ends of at most this many groups of tokens per part")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.alpha <= 1:
             raise UsageError(f"alpha={self.alpha} is not in (0, 1]", "0.6 is the published value")
         if self.clumps < 1:
