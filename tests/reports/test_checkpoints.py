@@ -68,4 +68,5 @@ def test_a_checkpoint_that_is_worse_than_the_one_before_is_a_regression(scored: 
         ("my@300", "regressed", "my@200"), ("my@200", "improved", "my@100"), ("my@100", "unchanged", ""),
     ]  # fmt: skip
     assert "against my@200; differs: dtype" in comparison_text(found)
-    assert 'message="against my@200; differs: dtype"' in to_junit(found)
+    assert "); against my@200; differs: dtype" in to_junit(found)
+    assert 'message="miou %: ' in to_junit(found)

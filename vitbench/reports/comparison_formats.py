@@ -253,7 +253,8 @@ def _case(suite: ET.Element, pair: Pair, fails: bool) -> None:
     case.set("time", f"{pair.seconds or 0:.3f}")
     kind = "costlier" if pair.costs and pair.status != "regressed" and fails else pair.status
     cells = dict(zip(HEADERS, row(pair), strict=True))
-    told = "; ".join([why(pair), *map(cost_text, pair.costs)]).strip("; ")
+    moved = f"{cells['metric']}: {cells['before']} -> {cells['now']} ({cells['Δ']})" if pair.difference else ""
+    told = "; ".join(filter(None, [moved, why(pair), *map(cost_text, pair.costs)]))
     numbers = ", ".join(f"{h} {cells[h]}" for h in ("metric", "before", "now", "Δ", "95 %", "q", "matters from"))
     if fails:
         tag = "error" if pair.status == "failed" else "failure"
