@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from vitbench.heads.knn import Neighbours, attention_vote, exponential_vote, unit
@@ -54,6 +56,32 @@ def test_votes_equal_dino(shared: Path, k: int):
     votes = exponential_vote(similarities, labels[train][indices], int(golden["num_classes"]), 0.07)
     np.testing.assert_allclose(votes, golden[f"k{k}_T0.07__votes"], rtol=1e-5, atol=1e-3)
     assert np.array_equal(votes.argmax(1), golden[f"k{k}_T0.07__pred"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 3, 20, 200]),
+    st.sampled_from([0.03, 0.07, 1.0, 10.0]), st.sampled_from(["any", "zeros", "far", "half"]),
+)  # fmt: skip
+def test_votes_equal_the_slow_restatement(
+    seed: int, n: int, classes: int, k: int, temperature: float, kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, q = rng.normal(size=(n, 6)) + 30 * (kind == "far"), rng.normal(size=(7, 6)) + 30 * (kind == "far")
+    if kind == "zeros":
+        q[::2] = 0
+    x, q = (a.astype(np.float16 if kind == "half" else np.float32) for a in (x, q))
+    labels = rng.integers(0, classes, n)
+    similarities, indices = Neighbours(unit(torch.from_numpy(x))).search(unit(torch.from_numpy(q)), k)
+    votes = exponential_vote(similarities, torch.from_numpy(labels)[indices], classes, temperature).numpy()
+    memory = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    for query, own, near in zip(q.astype(np.float64), votes, indices.numpy(), strict=True):
+        cosine = memory @ query / max(np.linalg.norm(query), 1e-12)
+        assert np.sort(cosine)[::-1][: len(near)] == pytest.approx(cosine[near], abs=1e-6)
+        expected = np.zeros(classes)
+        for i in near:
+            expected[labels[i]] += np.exp(cosine[i] / temperature)
+        assert own == pytest.approx(expected, rel=2e-4)
 
 
 def test_attention_is_a_softmax_over_the_neighbours():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitbench.metrics.depth import MEASURES, NAMES, eigen_crop, image_metrics
+from vitbench.metrics.depth import MEASURES, NAMES, eigen_crop, garg_crop, image_metrics
 from vitbench.records.rows import Rows
 
 TOOLBOX = {"d1": "a1", "d2": "a2", "d3": "a3", "log10": "log_10"}
@@ -70,6 +70,28 @@ def test_formulas_against_pixel_loops():
     assert found["log10"] == pytest.approx(sum(abs(np.log10(a) - np.log10(b)) for a, b in pairs) / n)
     assert found["rmse_log"] == pytest.approx(np.sqrt(sum(e * e for e in errors) / n))
     assert found["silog"] == pytest.approx(100 * np.sqrt(sum(e * e for e in errors) / n - (sum(errors) / n) ** 2))
+
+
+@pytest.mark.parametrize("hw", [(480, 640), (240, 320), (352, 1216), (375, 1242), (47, 61), (1, 1), (3, 200)])
+def test_crops_are_those_of_the_written_fractions_at_any_size(hw: tuple[int, int]):
+    h, w = hw
+    eigen, garg = np.zeros(hw, bool), np.zeros(hw, bool)
+    eigen[round(45 * h / 480) : round(471 * h / 480), round(41 * w / 640) : round(601 * w / 640)] = True
+    garg[int(0.40810811 * h) : int(0.99189189 * h), int(0.03594771 * w) : int(0.96405229 * w)] = True
+    assert np.array_equal(eigen_crop(*hw), eigen)
+    assert np.array_equal(garg_crop(*hw), garg)
+
+
+def test_depths_at_the_ends_of_the_range_and_perfect_ones_are_silent():
+    depth, valid = np.array([0.5, 2.0, 9.0, 0.0], np.float32), np.array([True, True, True, False])
+    perfect = image_metrics(depth, depth, valid)
+    assert [perfect[n] for n in ("d1", "d2", "d3")] == [100] * 3
+    assert [perfect[n] for n in ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")] == [0] * 6
+    clamped = image_metrics(np.array([1e-3, 10, 10, 1e-3], np.float32), depth, valid)
+    assert clamped["d1"] == pytest.approx(100 / 3)
+    assert clamped["abs_rel"] == pytest.approx((0.499 / 0.5 + 4 + 1 / 9) / 3, rel=1e-6)
+    # The ratio has to be below 1.25: at 1.25 itself it is not.
+    assert image_metrics(np.array([1.25, 0.8]), np.ones(2), np.ones(2, bool))["d1"] == 0
 
 
 def test_a_global_scale_does_not_change_silog():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from vitbench.metrics.tracking import MEASURES, boundary, contour, frame_statistics, object_statistics, region
 
@@ -60,6 +61,35 @@ def test_boundaries_and_f_equal_the_slow_restatement(seed: int, h: int, w: int, 
     a, b = (rng.random((h, w)) < density for _ in range(2))
     assert set(zip(*np.nonzero(boundary(a)), strict=True)) == slow_boundary(a)
     assert contour(a, b) == pytest.approx(slow_contour(a, b))
+
+
+def mask_at(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
+    """A rectangle that may leave the image, or a few single pixels."""
+    mask = np.zeros((h, w), bool)
+    y, x = int(rng.integers(-h // 2, h)), int(rng.integers(-w // 2, w))
+    down, right = y + int(rng.integers(1, h + 1)), x + int(rng.integers(1, w + 1))
+    mask[max(y, 0) : max(down, 0), max(x, 0) : max(right, 0)] = rng.random() < 0.8
+    mask[rng.integers(0, h, 3), rng.integers(0, w, 3)] ^= rng.random() < 0.5
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("hw", [(60, 90), (1, 200), (200, 260)])
+def test_f_in_wider_tolerances_is_that_of_dilation_by_a_disk(seed: int, hw: tuple[int, int]):
+    rng = np.random.default_rng(seed)
+    truth = mask_at(rng, *hw)
+    found = np.roll(truth, rng.integers(-4, 5, 2), (0, 1)) if seed % 2 else mask_at(rng, *hw)
+    radius = math.ceil(0.008 * math.hypot(*hw))
+    away = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disk = (away**2).sum(0) <= radius**2
+    ours, theirs = boundary(found), boundary(truth)
+    if not ours.any() or not theirs.any():
+        assert contour(found, truth) == float(ours.any() == theirs.any())
+        return
+    precision = (ours & ndimage.binary_dilation(theirs, disk)).sum() / ours.sum()
+    recall = (theirs & ndimage.binary_dilation(ours, disk)).sum() / theirs.sum()
+    expected = 2 * precision * recall / (precision + recall) if precision + recall else 0
+    assert contour(found, truth) == pytest.approx(expected)
 
 
 def test_a_square_shifted_within_the_tolerance_has_a_full_f_and_a_lower_j():

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from vitbench.repairs.neighbour_loss import cosines, inner, neighbour_loss, outlying, smooth_target
+from vitbench.repairs.neighbour_loss import GAUSSIANS, cosines, inner, neighbour_loss, outlying, smooth_target
 
 
 def _parts(x: Tensor, direction: Tensor, kernel: int, deviations: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,6 +75,50 @@ def test_random_tokens_give_the_original_s_loss_flags_target_and_gradient(case: 
     np.testing.assert_allclose(inside, golden[f"{case}__target"], atol=2e-6)
     loss.sum().backward()
     np.testing.assert_allclose(tokens.grad, golden[f"{case}__grad_x"], atol=1e-6)
+
+
+def slow_loss(x: np.ndarray, u: np.ndarray, kernel: int, deviations: float) -> tuple[float, np.ndarray]:
+    """Loss and flags of one image h w c, cell by cell."""
+    h, w, _ = x.shape
+    lengths = np.linalg.norm(x, axis=-1)
+    cos = np.abs(x @ u) / np.maximum(lengths, 1e-12)
+    limit = cos.mean() + deviations * (cos.std(ddof=1) if cos.size > 1 else 0)
+    gaussian, pad = np.array(GAUSSIANS[kernel]), kernel // 2
+    inside = [(r, c) for r in range(pad, h - pad) for c in range(pad, w - pad)]
+    flags, distances = np.zeros((h, w), bool), []
+    for r, c in inside:
+        if cos[r, c] > limit:
+            flags[r, c] = True
+            window = slice(r - pad, r + pad + 1), slice(c - pad, c + pad + 1)
+            weights = gaussian * np.exp(-cos[window] / 0.1)
+            target = np.einsum("ij,ijc->c", weights, x[window]) / weights.sum()
+            distances.append(np.linalg.norm(x[r, c] - target))
+    return (np.mean(distances) / np.mean([lengths[cell] for cell in inside]) if distances else 0.0), flags
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 9), st.sampled_from([3, 5]),
+    st.sampled_from([0.0, 1.0, 2.0]), st.sampled_from(["any", "constant", "zeros"]),
+)  # fmt: skip
+def test_loss_and_flags_equal_the_slow_restatement_on_any_grid(
+    seed: int, h: int, w: int, kernel: int, deviations: float, kind: str
+) -> None:
+    x, direction = _seeded(seed, 1, h, w)
+    if kind == "constant":
+        x[:] = x[0, 0, 0]
+        deviations = 1.0
+    elif kind == "zeros":
+        x[0, ::2] = 0
+    x.requires_grad_()
+    loss, flags, _ = _parts(x, direction, kernel, deviations)
+    expected, cells = slow_loss(x.detach()[0].numpy(), direction.numpy(), kernel, deviations)
+    if kind != "constant":  # where all cells are equal, rounding decides which is above the mean
+        np.testing.assert_array_equal(flags[0], cells)
+        assert loss.item() == pytest.approx(expected, rel=1e-6)
+    loss.sum().backward()
+    assert x.grad is not None
+    assert bool(x.grad.isfinite().all())
 
 
 def _seeded(seed: int, b: int, h: int, w: int) -> tuple[Tensor, Tensor]:

@@ -64,14 +64,27 @@ def test_boxes_and_seeds_equal_the_released_code(shared: Path, case: str):
         assert np.array_equal(made.tokens.geometry.to_pixels(0, found.boxes)[0], golden[f"{case}__boxes_stable"][i])
 
 
-@settings(max_examples=60, deadline=None)
+def made_up_keys(rng: np.random.Generator, kind: str, n: int) -> np.ndarray:
+    """2 n c, whole numbers: many ties, exact sums."""
+    if kind == "all_positive":
+        return rng.integers(1, 5, (2, n, 3))
+    if kind == "all_negative":  # between different patches
+        return np.stack([n * np.eye(n) - 1] * 2)
+    if kind == "blocks":  # orthogonal groups of either sign, and patches that are zero
+        return np.eye(4)[rng.integers(0, 4, (2, n))] * rng.integers(-1, 3, (2, n, 1))
+    if kind == "constant":
+        return np.ones((2, n, 1)) * rng.integers(-1, 2)
+    return rng.integers(-3, 4, (2, n, 3))
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.integers(1, 30), st.integers(-12, 12), st.booleans()
+    st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6), st.integers(1, 40), st.integers(-12, 12), st.booleans(),
+    st.sampled_from(["any", "any", "all_positive", "all_negative", "blocks", "constant"]),
 )  # fmt: skip
-def test_equals_the_slow_restatement(seed: int, h: int, w: int, k: int, bias: int, binary: bool):
-    rng = np.random.default_rng(seed)
-    keys = rng.integers(-3, 4, (2, h * w, 3)).astype(np.float32)  # whole numbers: many ties, exact sums
-    found = lost_boxes(torch.from_numpy(keys).reshape(2, h, w, 3), k, float(bias), binary=binary)
+def test_equals_the_slow_restatement(seed: int, h: int, w: int, k: int, bias: int, binary: bool, kind: str):
+    keys = made_up_keys(np.random.default_rng(seed), kind, h * w).astype(np.float32)
+    found = lost_boxes(torch.from_numpy(keys).reshape(2, h, w, -1), k, float(bias), binary=binary)
     for i in range(2):
         box, first, outside = slow_lost(keys[i], (h, w), k, bias, binary)
         assert (found.boxes[i].tolist(), found.seeds[i], found.outside[i]) == (box, first, outside)

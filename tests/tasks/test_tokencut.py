@@ -46,11 +46,25 @@ def test_boxes_equal_the_released_code_where_they_are_determined(shared: Path):
     assert compared >= 10
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 40), st.floats(-0.3, 0.6))
-def test_the_eigenvector_is_that_of_the_dense_generalised_problem(seed: int, n: int, tau: float):
-    rng = np.random.default_rng(seed)
-    weights = affinity(torch.from_numpy(rng.normal(size=(n, 4)).astype(np.float32)), tau)
+def made_up_tokens(rng: np.random.Generator, kind: str, n: int) -> np.ndarray:
+    if kind == "groups":  # that hang together by the least weight only: eigenvalues close to one
+        return np.eye(5)[rng.integers(0, 5, n)] + 0.02 * rng.normal(size=(n, 5))
+    if kind == "loners":
+        return np.eye(6)[np.where(rng.random(n) < 0.05, rng.integers(1, 6, n), 0)] + 1e-3 * rng.normal(size=(n, 6))
+    if kind == "halves":
+        return np.eye(2)[(np.arange(n) < n // 2).astype(int)] + 0.02 * rng.normal(size=(n, 2))
+    return rng.normal(size=(n, 4))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(2, 90), st.floats(-0.3, 0.6),
+    st.sampled_from(["any", "groups", "loners", "halves"]),
+)  # fmt: skip
+def test_the_eigenvector_is_that_of_the_dense_generalised_problem(seed: int, n: int, tau: float, kind: str):
+    weights = affinity(torch.from_numpy(made_up_tokens(np.random.default_rng(seed), kind, n).astype(np.float32)), tau)
+    if weights.min() == weights.max():
+        return
     degree = np.diag(weights.sum(1))
     values = eigh(degree - weights, degree, eigvals_only=True)
     found = second_eigenvector(weights)
