@@ -39,11 +39,11 @@ def _perturbed(change: str, what: str) -> DatasetCard:
     return DatasetCard(
         name=f"scenes_{change}",
         entry=f"vitbench.data.perturbed:load_{change}",
-        summary=f"the lab's scenes, each as it is, then mirrored, later, in other light, and so three times {what}",
+        summary=f"the lab's scenes, each as it is, then to the side in other light, and so three times {what}",
         splits={"train": 80, "val": 300},
         targets=("boxes", "frames", "segmentation"),
         size_px=(192, 192),
-        version=1,
+        version=2,
         licence="Apache-2.0",
     )
 

@@ -1,7 +1,7 @@
 """The lab's scenes seen again: blurred, under noise, or from nearer, for finding the same object once more.
 
-Laid out as videos: of `video/00` to `video/04` the first is the scene as it is, the second its mirror image a few frames
-later in another light, and the others are that, changed ever more.
+Laid out as videos, whose samples are windows of one larger rendering: `video/00` is one of them as it is, `video/01` another,
+to the side and in another light, and the others are that, changed ever more.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from vitbench.data.clips import DIMMEST
-from vitbench.data.scene_layout import advance, sample_layout, sample_style
-from vitbench.data.scene_render import paint_scene
-from vitbench.data.scenes import Scene, boxes_of, finish, render
+from vitbench.data.scene_layout import sample_layout, sample_style
+from vitbench.data.scene_render import Canvas, paint_scene
+from vitbench.data.scenes import Scene, finish
 
 if TYPE_CHECKING:
     import datasets
 
-VERSION = 1  # of the pictures and targets: any change of either is a new version
+VERSION = 2  # of the pictures and targets: any change of either is a new version
 SPLITS = {"train": (5, 80), "val": (6, 300)}  # name: (seed, samples)
-LEVELS = 5  # the scene itself, moved on, and three strengths
-BLUR_PX = (0.0, 0.0, 1.0, 2.0, 4.0)  # sigma at 192 pixels
-NOISE = (0.0, 0.0, 0.05, 0.1, 0.2)  # standard deviation, of the range
+LEVELS = 5  # the scene itself, seen from another place, and so at three strengths
+WIDER = 1.2  # sides of what is rendered, in sides of what a sample shows of it
+BLUR_PX = (0.0, 0.0, 1.0, 1.5, 2.0)  # sigma at 192 pixels
+NOISE = (0.0, 0.0, 0.025, 0.05, 0.1)  # standard deviation, of the range
 ZOOM = (1.0, 1.0, 1.25, 1.5, 2.0)
-LATER_FRAMES = 5
-_NOISE, _LIGHT = 3, 4  # streams of the random generator
+_NOISE, _LIGHT, _PLACE = 3, 4, 5  # streams of the random generator
 
 Bytes = npt.NDArray[np.uint8]
 Sample = dict[str, Any]
@@ -68,21 +68,31 @@ def _decode(batch: dict[str, list[Any]], change: str, seed: int, size: int) -> d
     return {**batch, **{name: [sample[name] for sample in made] for name in made[0]}}
 
 
-def _scene(seed: int, index: int, level: int, size: int) -> Scene:
-    """The scene, or from level 1 on its mirror image some frames later in another light.
+def _seen(seed: int, index: int, level: int, size: int, zoom: float = 1.0) -> Scene:
+    """What a sample shows of a scene: from level 1 on from another place, in another light.
 
-    Else place or colour alone would tell which object is which, whatever is done to the picture.
+    Else place or colour alone would tell which object is which, whatever is done to the picture. Not mirrored: features
+    that tell directions apart would then find nothing at any strength.
     """
-    if not level:
-        return render(seed, index, size)
-    start = sample_layout(seed, index)
-    layout = advance(start, LATER_FRAMES)
-    canvas = paint_scene(layout, sample_style(seed, index, 0, start), size)
-    canvas.colour *= np.random.default_rng((seed, index, _LIGHT)).uniform(DIMMEST, 1.0, (3, 1, 1)).astype(np.float32)
-    canvas.colour = np.ascontiguousarray(canvas.colour[:, :, ::-1])
-    canvas.surface = np.ascontiguousarray(canvas.surface[:, ::-1])
-    canvas.depth = np.ascontiguousarray(canvas.depth[:, ::-1])
-    return finish(canvas, layout)
+    layout = sample_layout(seed, index)
+    canvas = paint_scene(layout, sample_style(seed, index, 0, layout), round(size * WIDER * zoom))
+    if level:
+        light = np.random.default_rng((seed, index, _LIGHT)).uniform(DIMMEST, 1.0, (3, 1, 1))
+        canvas.colour *= light.astype(np.float32)
+    middle = (WIDER - 1) * places(seed, index)[min(level, 1)] + 0.5  # in sides of what is shown
+    room = canvas.depth.shape[0] - size
+    rows, cols = (slice(a, a + size) for a in np.clip(np.rint((middle * zoom - 0.5) * size).astype(int), 0, room))
+    return finish(Canvas(canvas.colour[:, rows, cols], canvas.surface[rows, cols], canvas.depth[rows, cols]), layout)
+
+
+def places(seed: int, index: int) -> npt.NDArray[np.float64]:
+    """Where the first sample and the others look, down and right (2 2): shares of the room that a window has.
+
+    They are at least half of it apart on both axes, each to a side of its own, so that no place tells where an object went.
+    """
+    rng = np.random.default_rng((seed, index, _PLACE))
+    near = np.stack((rng.uniform(0, 0.25, 2), rng.uniform(0.75, 1, 2)))
+    return np.where(rng.random(2) < 0.5, near, near[::-1])
 
 
 def _sample(image: Bytes, scene: Scene) -> Sample:
@@ -91,7 +101,7 @@ def _sample(image: Bytes, scene: Scene) -> Sample:
 
 def blurred(seed: int, index: int, level: int, size: int) -> Sample:
     """A scene with its picture blurred; targets are those of the scene."""
-    scene = _scene(seed, index, level, size)
+    scene = _seen(seed, index, level, size)
     sigma = BLUR_PX[level] * size / 192
     if not sigma:
         return _sample(scene.image, scene)
@@ -101,7 +111,7 @@ def blurred(seed: int, index: int, level: int, size: int) -> Sample:
 
 def noisy(seed: int, index: int, level: int, size: int) -> Sample:
     """A scene with Gaussian noise added to its picture, the same for the same scene and level."""
-    scene = _scene(seed, index, level, size)
+    scene = _seen(seed, index, level, size)
     if not NOISE[level]:
         return _sample(scene.image, scene)
     noise = np.random.default_rng((seed, index, _NOISE, level)).normal(0, 255 * NOISE[level], scene.image.shape)
@@ -109,14 +119,9 @@ def noisy(seed: int, index: int, level: int, size: int) -> Sample:
 
 
 def zoomed(seed: int, index: int, level: int, size: int) -> Sample:
-    """The middle of a scene, rendered larger: no pixel is interpolated; objects keep their numbers and may be cut."""
-    scene = _scene(seed, index, level, round(size * ZOOM[level]))
-    start = (scene.image.shape[0] - size) // 2
-    window = slice(start, start + size)
-    instances = np.ascontiguousarray(scene.instances[window, window])
-    boxes, numbers = boxes_of(instances, int(scene.instances.max()))
-    image = np.ascontiguousarray(scene.image[window, window])
-    return {"image": image, "boxes": boxes, "boxes_track": np.array(numbers, np.int64), "segmentation": instances}
+    """A window of a scene rendered larger: no pixel is interpolated, and objects may be cut by its edge."""
+    scene = _seen(seed, index, level, size, ZOOM[level])
+    return _sample(scene.image, scene)
 
 
 CHANGES: dict[str, Callable[[int, int, int, int], Sample]] = {"blur": blurred, "noise": noisy, "zoom": zoomed}

@@ -56,8 +56,8 @@ INSTANCE_RETRIEVAL = TaskCard(
             version=1,
             settings=InstanceSettings(),
             summary="Queries are the objects of all samples but the first of each video, the gallery those of the first samples "
-            "of all videos. On scenes_blur, scenes_noise and scenes_zoom the first sample is the scene as it is, and the others "
-            "show it later, mirrored, in another light and changed ever more; on clips they are later frames.",
+            "of all videos. On scenes_blur, scenes_noise and scenes_zoom the first sample shows a scene as it is, and the others "
+            "show it to the side in another light and changed ever more; on clips they are later frames.",
             source=_VANYAN,
             differs=_OURS,
         ),
