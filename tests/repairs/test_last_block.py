@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -66,22 +67,31 @@ def _expected(m: nn.Module, pixels: Tensor, grid: tuple[int, int], repair: str) 
     return out[:, prefix:], _layer_norm(out, w, norm, getattr(m, norm).eps)[:, prefix:]
 
 
-@pytest.mark.parametrize("repair", REPAIRS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_patches_are_those_of_the_formula_and_nothing_else_changes(kind: str, repair: str) -> None:
-    module = tiny(kind)
+def _require_formula(module: Any, grid: tuple[int, int], repair: str) -> None:
     plain = view(module)
     patch = plain.card.patch_px
-    pictures, request = images(2, (3 * patch, 5 * patch)), TokenRequest(FIELDS)
+    pictures, request = images(2, (grid[0] * patch, grid[1] * patch)), TokenRequest(FIELDS)
     before = plain.tokens(pictures, request, ["a", "b"])
     after = build_repair(repair).edit(plain, {}).tokens(pictures, request, ["a", "b"])
     pixels = (torch.stack([torch.from_numpy(p) for p in pictures]).permute(0, 3, 1, 2) / 255 - torch.tensor(
         plain.card.mean).view(3, 1, 1)) / torch.tensor(plain.card.std).view(3, 1, 1)  # fmt: skip
-    raw, normed = _expected(module, pixels, (3, 5), repair)
+    raw, normed = _expected(module, pixels, grid, repair)
     torch.testing.assert_close(after["patch_raw"].flatten(1, 2), raw, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(after["patch"].flatten(1, 2), normed, rtol=1e-4, atol=1e-4)
     for name in ("cls", "block_1", "cls_attention"):
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("repair", REPAIRS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_patches_are_those_of_the_formula_and_nothing_else_changes(kind: str, repair: str) -> None:
+    _require_formula(tiny(kind), (3, 5), repair)
+
+
+@pytest.mark.parametrize("repair", ["maskclip", "sclip", "naclip"])
+@pytest.mark.parametrize(("registers", "grid"), [(0, (1, 1)), (1, (1, 7)), (8, (6, 1)), (8, (4, 4))])
+def test_they_are_on_any_grid_with_any_number_of_registers(registers: int, grid: tuple[int, int], repair: str) -> None:
+    _require_formula(tiny("vit_small_patch14_reg4_dinov2", reg_tokens=registers), grid, repair)
 
 
 def test_the_neighbourhood_has_peak_one_and_the_published_value_beside_it() -> None:
