@@ -48,6 +48,12 @@ def test_a_step_without_new_code_or_weights_says_so() -> None:
     assert trend.changes[0].where == "same code and weights: the machine or a dependency"
 
 
+def test_nights_of_one_day_are_told_apart_by_the_hour() -> None:
+    first, second = point(1, 66.0), replace(point(1, 60.0), night="2026-01-01T13:30:00Z")
+    (trend,) = found(first, second)
+    assert (trend.when(first), trend.when(second)) == ("2026-01-01 00:00", "2026-01-01 13:30")
+
+
 def test_nights_of_another_measurement_are_left_out() -> None:
     (trend,) = found(point(1, 20.0, comparable="old"), point(2, 66.0), point(3, 66.0))
     assert (len(trend.points), trend.earlier, trend.changes) == (2, 1, ())
@@ -85,6 +91,14 @@ def test_a_checkpoint_that_changes_over_the_nights_is_drawn_for_itself_too() -> 
     first, second = ([checkpoint(100, 50.0, n), checkpoint(200, value, n)] for n, value in ((1, 60.0), (2, 52.0)))
     assert [t.slot.backbone for t in found(*first, *second)] == ["my@200", "my@{step}"]
     assert [t.slot.backbone for t in found(checkpoint(100, 50.0, 1), checkpoint(100, 50.0, 2))] == ["my@100"]
+
+
+def test_what_the_newest_night_changed_is_seen_although_the_nights_before_scatter() -> None:
+    values = (66.0, 62.0, 65.0, 63.0, 66.0)
+    quiet, loud = ([point(n, v, weights=f"w{n}") for n, v in enumerate((*values, last), 1)] for last in (66.2, 60.0))
+    assert found(*quiet)[0].changes == ()
+    (change,) = found(*loud)[0].changes
+    assert (change.step.at, change.is_worse, change.where.split(", ")[1]) == (5, True, "weights w5..w6")
 
 
 def test_a_chart_stays_inside_its_frame_whatever_the_values() -> None:

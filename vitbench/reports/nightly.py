@@ -70,7 +70,7 @@ def _quiet(found: Sequence[Trend]) -> str:
     if all(len(t.points) < 2 for t in found):
         return "A step needs two nights, or two checkpoints."
     series = " No checkpoint is worse than the one before it." if any(t.steps for t in found) else ""
-    return "No headline has changed over the nights." + series
+    return "No headline stepped, over the nights or since the last one." + series
 
 
 def change_text(trend: Trend, change: Change) -> str:

@@ -63,8 +63,11 @@ class Trend:
     steps: tuple[int, ...] = ()
 
     def when(self, point: Point) -> str:
-        """Where a point stands: its night, or its checkpoint."""
-        return f"step {self.steps[self.points.index(point)]}" if self.steps else point.night[:10]
+        """Where a point stands: its checkpoint, or its night, with the hour where a day has several."""
+        if self.steps:
+            return next(f"step {n}" for n, p in zip(self.steps, self.points, strict=True) if p is point)
+        days = [p.night[:10] for p in self.points]
+        return point.night[:10] if days.count(point.night[:10]) < 2 else point.night[:16].replace("T", " ")
 
 
 def trends(history: Iterable[Point], thresholds: Thresholds, slots: Sequence[Slot] | None = None) -> list[Trend]:
@@ -76,7 +79,9 @@ def trends(history: Iterable[Point], thresholds: Thresholds, slots: Sequence[Slo
     for point in history:
         grouped[point.slot].append(point)
     wanted = list(grouped) if slots is None else [s for s in slots if s in grouped]
-    nights = {slot: _trend(slot, sorted(grouped[slot], key=lambda p: p.night), thresholds) for slot in wanted}
+    nights = {
+        slot: _trend(slot, sorted(grouped[slot], key=lambda p: p.night), thresholds, len(wanted)) for slot in wanted
+    }
     checkpoints: dict[Slot, dict[int, Point]] = defaultdict(dict)
     for slot, trend in nights.items():
         if place := series_of(slot):
@@ -92,20 +97,13 @@ def _along_steps(slot: Slot, found: dict[int, Point], thresholds: Thresholds) ->
     newest = found[max(found)]
     kept = [(n, p) for n, p in sorted(found.items()) if (p.comparable, p.metric) == (newest.comparable, newest.metric)]
     points = tuple(p for _, p in kept)
-    changes = []
-    for at, (a, b) in enumerate(pairwise(points), 1):
-        gap = paired_difference(b.estimate, a.estimate)
-        if gap.p is None or gap.ci_low is None or gap.ci_high is None:
-            continue
-        p = min(1.0, gap.p * (len(points) - 1))
-        change = Change(Step(at, gap.delta, gap.ci_low, gap.ci_high, p), a, b)
-        least = thresholds.least(slot.task, a.metric, a.unit, a.value)
-        if change.is_worse and p < ALPHA and abs(gap.delta) >= least:
-            changes.append(change)
-    return Trend(slot, points, tuple(changes), len(found) - len(kept), tuple(n for n, _ in kept))
+    pairs = enumerate(pairwise(points), 1)
+    changes = [_change(slot, a, b, at, thresholds, len(points) - 1) for at, (a, b) in pairs]
+    worse = tuple(c for c in changes if c is not None and c.is_worse)
+    return Trend(slot, points, worse, len(found) - len(kept), tuple(n for n, _ in kept))
 
 
-def _trend(slot: Slot, points: list[Point], thresholds: Thresholds) -> Trend:
+def _trend(slot: Slot, points: list[Point], thresholds: Thresholds, headlines: int) -> Trend:
     newest = points[-1]
     kept: list[Point] = []
     for point in reversed(points):
@@ -114,8 +112,25 @@ def _trend(slot: Slot, points: list[Point], thresholds: Thresholds) -> Trend:
         kept.insert(0, point)
     least = thresholds.least(slot.task, newest.metric, newest.unit, newest.value)
     steps = find_steps([p.estimate for p in kept], least)
-    changes = tuple(Change(step, kept[step.at - 1], kept[step.at]) for step in steps)
-    return Trend(slot, tuple(kept), changes, len(points) - len(kept))
+    changes = [Change(step, kept[step.at - 1], kept[step.at]) for step in steps]
+    last = len(kept) - 1
+    if last > 0 and all(c.step.at != last for c in changes):
+        # How a series scatters is learnt over weeks; what the newest night changed is to be seen at once.
+        change = _change(slot, kept[-2], kept[-1], last, thresholds, headlines)
+        changes += [change] if change else []
+    return Trend(slot, tuple(kept), tuple(changes), len(points) - len(kept))
+
+
+def _change(slot: Slot, before: Point, after: Point, at: int, thresholds: Thresholds, tests: int) -> Change | None:
+    """What lies between two neighbours, if the paired test (Bonferroni over `tests`) and the threshold both see it."""
+    gap = paired_difference(after.estimate, before.estimate)
+    if gap.p is None or gap.ci_low is None or gap.ci_high is None:
+        return None
+    p = min(1.0, gap.p * tests)
+    least = thresholds.least(slot.task, before.metric, before.unit, before.value)
+    if p >= ALPHA or abs(gap.delta) < least:
+        return None
+    return Change(Step(at, gap.delta, gap.ci_low, gap.ci_high, p), before, after)
 
 
 def _order(trend: Trend) -> tuple[object, ...]:
