@@ -84,6 +84,16 @@ def test_votes_equal_the_slow_restatement(
         assert own == pytest.approx(expected, rel=2e-4)
 
 
+def test_votes_at_very_low_temperatures_still_rank_by_the_nearest():
+    similarities = torch.tensor([[0.99, 0.98, 0.98], [-0.9, -0.91, -0.92]])
+    labels = torch.tensor([[2, 0, 0], [1, 0, 0]])
+    for temperature in (0.01, 1e-3, 1e-6):
+        votes = exponential_vote(similarities, labels, 3, temperature)
+        assert bool(votes.isfinite().all())
+        assert votes.argmax(1).tolist() == [2, 1]
+    assert exponential_vote(similarities, labels, 3, 0.02)[0, 2] == pytest.approx(np.exp(0.99 / 0.02), rel=1e-4)
+
+
 def test_attention_is_a_softmax_over_the_neighbours():
     similarities, labels = torch.tensor([[0.9, 0.5]]), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     expected = np.exp([0.9 / 0.1, 0.5 / 0.1])

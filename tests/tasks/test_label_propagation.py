@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitbench.catalogue.tasks.video import DinoV3PropagationSettings, PropagationSettings
-from vitbench.errors import DataError
+from vitbench.errors import DataError, TokensError
 from vitbench.metrics import measures
 from vitbench.tasks import propagation
 from vitbench.tasks.label_propagation import LabelPropagation, first_labels, masks
@@ -177,6 +177,15 @@ def test_frames_out_of_order_and_keys_without_a_video_are_said():
         LabelPropagation(PropagationSettings()).measure(
             None, MemoryStream([replace(lone.batches[0], tokens=renamed)]), context()
         )
+
+
+def test_a_frame_of_another_grid_is_named():
+    stream = clips_stream(1, 4, "val", 3, batch_size=1)
+    second = stream.batches[1]
+    wider = {name: x.repeat(1, 1, 2, *[1] * (x.ndim - 3)) for name, x in second.tokens.fields.items() if x.ndim == 4}
+    stream.batches[1] = replace(second, tokens=replace(second.tokens, fields=wider))
+    with pytest.raises(TokensError, match=r"video 'val-0', frame 1: .* one size"):
+        LabelPropagation(PropagationSettings()).measure(None, stream, context())
 
 
 def test_grid_labels_are_those_at_the_centres_of_cells_and_nothing_in_padding():

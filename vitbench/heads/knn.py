@@ -16,6 +16,7 @@ from vitbench.errors import TokensError
 from vitbench.tokens.checks import checked
 
 _BLOCK = 1 << 26  # similarities held at once on an accelerator
+_EXPONENT = 80.0  # the exponential of a larger number does not fit in float32
 
 
 class Neighbours:
@@ -73,6 +74,10 @@ def truncated_votes(
 
 
 def exponential_vote(similarities: Tensor, labels: Tensor, n_classes: int, temperature: float) -> Tensor:
-    """Sum over neighbours of exp(similarity / temperature) for their class: q k, q k int64 -> q m (DINO's k-NN)."""
-    votes = similarities.new_zeros(len(similarities), n_classes)
-    return votes.scatter_add_(1, labels, (similarities / temperature).exp())
+    """Sum over neighbours of exp(similarity / temperature) for their class: q k, q k int64 -> q m (DINO's k-NN).
+
+    At temperatures so low that this leaves the range of the numbers, the votes of a query are those divided by its largest.
+    """
+    votes, exponents = similarities.new_zeros(len(similarities), n_classes), similarities / temperature
+    largest = exponents.amax(1, keepdim=True)
+    return votes.scatter_add_(1, labels, (exponents - torch.where(largest.abs() > _EXPONENT, largest, 0.0)).exp())

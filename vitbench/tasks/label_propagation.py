@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.tasks.video import LABEL_PROPAGATION, PropagationSettings
-from vitbench.errors import DataError
+from vitbench.errors import DataError, TokensError
 from vitbench.metrics.tracking import contour, object_statistics, region
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Batch, Task, TaskContext, TokenStream
@@ -89,7 +89,10 @@ class LabelPropagation(Task[PropagationSettings]):
         video.seen, video.index = video.seen + 1, index
         if video.propagator is None or video.seen == length:
             return
-        soft = video.propagator.step(tokens)
+        try:
+            soft = video.propagator.step(tokens)
+        except TokensError as error:
+            raise TokensError(f"video {name!r}, frame {index}: {error.message}", error.remedy) from error
         found = masks(soft, batch.tokens.geometry, i, (labels.shape[0], labels.shape[1]), self.settings.upsample)
         pairs = [(found == n + 1, labels == number) for n, number in enumerate(video.objects)]
         video.region.append([region(ours, theirs) for ours, theirs in pairs])
@@ -152,6 +155,6 @@ def masks(soft: Tensor, geometry: Geometry, i: int, label_hw: tuple[int, int], u
     # PIL decides which of two pixels a position on their border belongs to, as in the reference.
     size = sampler.cols.stop - sampler.cols.start, sampler.rows.stop - sampler.rows.start
     edges = (float(box[0][0]), float(box[1][0]), float(box[0][1]), float(box[1][1]))
-    small = Image.fromarray(classes.astype(np.uint8)).resize(size, Image.Resampling.NEAREST, box=edges)
+    small = Image.fromarray(classes.astype(np.int32)).resize(size, Image.Resampling.NEAREST, box=edges)
     out[sampler.rows, sampler.cols] = np.asarray(small)
     return out

@@ -19,6 +19,7 @@ from vitbench.metrics.boxes import localisation
 from vitbench.tasks.base import Batch, TokenStream
 from vitbench.tasks.lost import LostBoxes, by_degree, grow
 from vitbench.tasks.true_boxes import true_boxes
+from vitbench.tokens.checks import checked
 
 TRANSFORMS = ("raw", "centred", "unit")
 _QUANTILE_ROWS = 64  # rows of the Gram matrix from which its quantiles are read
@@ -55,7 +56,8 @@ def variant_boxes(batch: Batch, todo: list[Variant], k: int) -> Iterator[tuple[V
     """The boxes of a batch under each variant; the Gram matrix is made once for all biases of a field and transform."""
     grid_hw = batch.tokens.geometry.grid_hw
     for field, transform in dict.fromkeys((v.field, v.transform) for v in todo):
-        tokens = transformed(batch.tokens[field].flatten(1, 2), transform)
+        keys = checked(batch.tokens[field], "b h w c", f"{field} tokens for LOST")
+        tokens = transformed(keys.flatten(1, 2), transform)
         gram = tokens @ tokens.mT
         for v in (v for v in todo if (v.field, v.transform) == (field, transform)):
             biased = gram - _quantile(gram, v.quantile) if v.quantile else gram
