@@ -1,4 +1,6 @@
-"""Decoding and resizing JPEGs of 500 x 375 by processes against threads: throughput, what starting costs, memory at 1x and 4x.
+"""Decoding JPEGs of 500 x 375 by processes against threads: throughput, what starting costs, memory at 1x and 4x.
+
+What is made of them: what a pass asks for (resized), and what streams ask for in every step (scaled, cropped, coloured).
 
 The pictures are lab scenes with some noise, so that their files are of the size of photographs.
 """
@@ -8,25 +10,71 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 from PIL import Image
 
 from benchmarks.speed.figures import Figure, interleaved
+from vitbench.catalogue.tasks.streaming import StreamSettings
 from vitbench.catalogue.views import View
+from vitbench.data.augment import SegmentationAugment
 from vitbench.data.scenes import render
 from vitbench.engine.decoders import MANY, Decoders
 from vitbench.engine.options import RunOptions
 from vitbench.engine.streams import Samples
 from vitbench.jobs import SplitRef
+from vitbench.tasks.crops import LabelledCrop, SegmentationCrop
+from vitbench.tasks.training import drawn
 
-IMAGES, DISTINCT = 1_000, 20
+IMAGES, DISTINCT, BATCH = 1_024, 20, 16
 VIEW, PATCH = View("resize", 518), 14
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One use of images: what is made of how many, and how many a second at least."""
+
+    name: str
+    images: int
+    targets: tuple[str, ...]
+    sweep: Callable[[Samples, int], int]
+
+    def run(self, folder: str, count: int, decoders: Decoders) -> None:
+        """Take so many images of a split that is opened anew, as nothing is kept of another run."""
+        ref = SplitRef(
+            f"folder:{folder}", "val", self.targets, min(count, IMAGES), 0, count, "", pictures=self._pictures
+        )
+        assert self.sweep(Samples(ref, None, decoders), count) == count
+
+    @property
+    def _pictures(self) -> str:
+        return "" if self.targets else "known"
+
+
+def _placed(samples: Samples, _count: int) -> int:
+    return sum(len(views) for _, views in samples.placed(VIEW, PATCH))
+
+
+def _cropped(make: Callable[..., Any]) -> Callable[[Samples, int], int]:
+    def sweep(samples: Samples, count: int) -> int:
+        settings = StreamSettings(iterations=count // BATCH, batch=BATCH)
+        return sum(1 for _ in samples.prepared(drawn(samples.keys, settings, 0, 0), make, 2 * BATCH, True))
+
+    return sweep
+
+
+CROPS = SegmentationCrop(SegmentationAugment(512, 2048, 512), 256, PATCH)
+USES = (
+    Asked("decode and resize", IMAGES, (), _placed),
+    Asked("crops of 512 px with labels", 320, ("segmentation",), _cropped(CROPS)),
+    Asked("crops of 224 px for classifiers", IMAGES, ("label",), _cropped(LabelledCrop(224, 1_000, PATCH))),
+)
 
 
 def measure() -> list[Figure]:
@@ -35,50 +83,52 @@ def measure() -> list[Figure]:
         _write(Path(folder))
         threads, processes = Decoders(0, cores), Decoders(cores, cores)
         try:
-            _sweep(folder, 1, threads)  # imports and indexes
-            started = time.perf_counter()
-            _sweep(folder, 1, processes)
-            start = time.perf_counter() - started
-            slow, fast = interleaved(
-                lambda: _sweep(folder, IMAGES, threads), lambda: _sweep(folder, IMAGES, processes), times=2
-            )
-            figures = [
-                Figure(f"decode and resize by threads, {cores} cores", IMAGES / slow, "images/s", ""),
-                Figure(
-                    f"decode and resize by processes, {cores} cores", slow / fast, "of threads", ">= 1 from 4 cores on"
-                ),
-                Figure("first image of processes just started", start, "s", ""),
-                Figure("images that threads decode in that time", start * IMAGES / slow, "images", f"< {MANY}"),
-            ]
-            for name, decoders in (("threads", threads), ("processes", processes)):
-                small, large = (_peak(folder, count, decoders) for count in (IMAGES // 4, IMAGES))
-                figures.append(Figure(f"decoding by {name}, peak memory", large / 1e6, "MB", ""))
-                figures.append(
-                    Figure(
-                        f"decoding by {name}, peak memory at 4 x the images", large / small, "of that at 1 x", "about 1"
-                    )
-                )
-            return figures
+            return [figure for use in USES for figure in _compared(use, folder, cores, threads, processes)]
         finally:
             processes.close()
 
 
+def _compared(use: Asked, folder: str, cores: int, threads: Decoders, processes: Decoders) -> list[Figure]:
+    processes.close()
+    use.run(folder, BATCH, threads)  # imports and indexes
+    started = time.perf_counter()
+    use.run(folder, BATCH, processes)
+    start = time.perf_counter() - started
+    slow, fast = interleaved(
+        lambda: use.run(folder, use.images, threads), lambda: use.run(folder, use.images, processes), times=3
+    )
+    figures = [
+        Figure(f"{use.name} by threads, {cores} cores", use.images / slow, "images/s", ""),
+        Figure(f"{use.name} by processes, {cores} cores", slow / fast, "of threads", ">= 1 from 4 cores on"),
+        Figure("first images of processes just started", start, "s", ""),
+        Figure("images that threads make in that time", start * use.images / slow, "images", f"< {MANY}"),
+    ]
+    for name, decoders in (("threads", threads), ("processes", processes)):
+        small, large = (_peak(use, folder, count, decoders) for count in (use.images // 4, use.images))
+        figures.append(Figure(f"{use.name} by {name}, peak memory", large / 1e6, "MB", ""))
+        figures.append(
+            Figure(f"{use.name} by {name}, peak memory at 4 x the images", large / small, "of that at 1 x", "about 1")
+        )
+    return figures
+
+
 def _write(root: Path) -> None:
-    place = root / "val/images"
-    place.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for i in range(DISTINCT):
-        scene = render(7, i, 500).image[:375].astype(np.int16)
-        noisy = np.clip(scene + rng.normal(0, 6, scene.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(place / f"{i:05d}.jpg", quality=90)
-    for i in range(DISTINCT, IMAGES):
-        (place / f"{i:05d}.jpg").write_bytes((place / f"{i % DISTINCT:05d}.jpg").read_bytes())
-
-
-def _sweep(folder: str, count: int, decoders: Decoders) -> None:
-    limit = None if count == IMAGES else count
-    samples = Samples(SplitRef(f"folder:{folder}", "val", (), limit, 0, count, "", pictures="known"), None, decoders)
-    assert sum(len(views) for _, views in samples.placed(VIEW, PATCH)) == count
+    lines = ["file,label"]
+    for kind in ("images", "masks"):
+        (root / "val" / kind).mkdir(parents=True)
+    for i in range(IMAGES):
+        picture, mask = root / f"val/images/{i:05d}.jpg", root / f"val/masks/{i:05d}.png"
+        lines.append(f"{i:05d}.jpg,{i % 10}")
+        if i < DISTINCT:
+            scene = render(7, i, 500)
+            noisy = np.clip(scene.image[:375].astype(np.int16) + rng.normal(0, 6, (375, 500, 3)), 0, 255)
+            Image.fromarray(noisy.astype(np.uint8)).save(picture, quality=90)
+            Image.fromarray(scene.segmentation[:375].astype(np.uint8)).save(mask)
+        else:
+            for path in (picture, mask):
+                path.write_bytes(path.with_stem(f"{i % DISTINCT:05d}").read_bytes())
+    (root / "val/labels.csv").write_text("\n".join(lines))
 
 
 @dataclass
@@ -86,9 +136,9 @@ class _Most:
     bytes: int = 0
 
 
-def _peak(folder: str, count: int, decoders: Decoders) -> int:
+def _peak(use: Asked, folder: str, count: int, decoders: Decoders) -> int:
     with _watched() as most:
-        _sweep(folder, count, decoders)
+        use.run(folder, count, decoders)
     return most.bytes
 
 

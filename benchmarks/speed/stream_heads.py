@@ -7,9 +7,9 @@ the backbone once, every repair maps the tokens, and every head is trained.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import timm
@@ -22,6 +22,7 @@ from vitbench.backbones.base import Backbone
 from vitbench.backbones.wrap import wrap
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.tasks.streaming import StreamSegmentationSettings
+from vitbench.engine.decoders import by_threads
 from vitbench.heads.pixel_loss import pixel_loss
 from vitbench.repairs.compose import build_repair
 from vitbench.tasks.base import TaskContext
@@ -30,6 +31,7 @@ from vitbench.tasks.slide_segmentation import SlideSegmentation
 from vitbench.tokens.types import TokenRequest, Tokens
 from vitbench.tokens.views import batch
 
+T = TypeVar("T")
 RATES = "1e-5/1e-4/2e-4/5e-4/1e-3/2e-3/5e-3/1e-2"
 REPAIRS = ("none", "center", "zscore", "unit")
 CLASSES = 21
@@ -70,6 +72,12 @@ class Pictures:
 
     def sample(self, key: str) -> Mapping[str, Any]:
         return self._samples[key]
+
+    def prepared(
+        self, asked: Iterable[tuple[Any, ...]], make: Callable[..., T], ahead: int = 0, light: bool = True,
+    ) -> Iterator[T]:  # fmt: skip
+        del light  # threads do all
+        return by_threads(lambda one: make(self.sample(one[0]), *one), asked, ahead)
 
 
 class Unkept:

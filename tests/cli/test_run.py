@@ -111,8 +111,14 @@ class Waiting(Repair):
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_terminate_are_exit_code_130_and_the_same_command_goes_on(tmp_path: Path, sent: int) -> None:
+CACHED = "linear_segmentation[image_px=32]"
+STREAMED = "linear_segmentation@dinov2[iterations=3,batch=2,crop_px=32,stride_px=32,short_px=32,image_px=32]"
+
+
+@pytest.mark.parametrize("sent, name", [(signal.SIGINT, CACHED), (signal.SIGTERM, CACHED), (signal.SIGINT, STREAMED)])
+def test_ctrl_c_and_terminate_are_exit_code_130_and_the_same_command_goes_on(
+    tmp_path: Path, sent: int, name: str
+) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     colours = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     for split in ("train", "val"):
@@ -120,7 +126,7 @@ def test_ctrl_c_and_terminate_are_exit_code_130_and_the_same_command_goes_on(tmp
             for kind, values in (("images", colour), ("masks", colour[..., 0] % 2)):
                 (tmp_path / "mine" / split / kind).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(values).save(tmp_path / "mine" / split / kind / f"{i}.png")
-    task = ("-t", "linear_segmentation[image_px=32]", "-d", "folder:mine", "--workers", "1", "--decoders", "1")
+    task = ("-t", name, "-d", "folder:mine", "--workers", "1", "--decoders", "1")
     arguments = ["run", "-b", "patch_colour", "-r", "waiting", *task, "--plugin", "waiting.py"]
     process = spawned(tmp_path, *arguments)
     while not (tmp_path / "begun").exists():

@@ -60,6 +60,32 @@ def test_crops_show_the_labels_where_the_image_shows_them() -> None:
         assert values == sorted(values), flat
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_crop_is_cut_from_the_whole_image_as_it_is_scaled(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    labels = np.kron(rng.integers(0, 3, (7, 9)), np.ones((10, 10))).astype(np.uint8)
+    labels[:6] = 255
+    augment = SegmentationAugment(60, 200, 48, cat_max_ratio=0.6)
+    crop, cut = augment(image, labels, np.random.default_rng(seed))
+
+    rng = np.random.default_rng(seed)
+    ratio = rng.uniform(0.5, 2)
+    hw = fitted_hw((70, 90), 60 * ratio, 200 * ratio)
+    whole, scaled = resized(image, hw), nearest(labels, hw)
+    for _ in range(10):
+        y, x = rng.integers(max(hw[0] - 48, 0) + 1), rng.integers(max(hw[1] - 48, 0) + 1)
+        part = scaled[y : y + 48, x : x + 48]
+        counts = np.unique(part[part != 255], return_counts=True)[1]
+        if len(counts) > 1 and counts.max() / counts.sum() < 0.6:
+            break
+    seen = whole[y : y + 48, x : x + 48]
+    if rng.random() < 0.5:
+        seen, part = seen[:, ::-1], part[:, ::-1]
+    np.testing.assert_array_equal(crop, photometric(seen, rng, 0.1))
+    np.testing.assert_array_equal(cut, part)
+
+
 def test_the_same_generator_gives_the_same_crop_and_another_another() -> None:
     image, labels = coded((96, 128))
     augment = SegmentationAugment(96, 400, 48)

@@ -213,7 +213,7 @@ def test_a_decoding_process_that_is_killed_is_one_line_and_the_next_pass_has_new
         assert own._pool is not None
         [pid] = own._pool._processes
         os.kill(pid, signal.SIGKILL)
-        psutil.Process(pid).wait(10)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # ended, but not reaped: that is the pool's
         with pytest.raises(DataError, match="--decoders"):
             list(samples.placed(VIEW, 8))
         assert len(images(samples)) == 6
@@ -229,7 +229,7 @@ from vitbench.engine.decoders import Decoders, in_order, decoded, Recipe
 if __name__ == "__main__":
     own = Decoders(2, 2)
     recipe = Recipe(dict, len).packed()
-    print(list(own.by_processes(recipe, [{"a": [1], "b": [2]}] * 16)), *own._pool._processes, flush=True)
+    print(list(own.by_processes(recipe, [({"a": [1], "b": [2]}, ())] * 16)), *own._pool._processes, flush=True)
     time.sleep(60)
 """
 
@@ -257,7 +257,7 @@ def test_decoding_processes_end_with_the_one_they_decode_for(how: signal.Signals
 HEAVY = """
 import subprocess, sys
 from vitbench.engine.decoders import decoded
-decoded(bytes.fromhex(sys.argv[1]), [{"key": [""], "image": [sys.argv[2]]}])
+decoded(bytes.fromhex(sys.argv[1]), [({"key": [""], "image": [sys.argv[2]]}, ())])
 print(sorted({"torch", "datasets", "pandas", "pyarrow"} & set(sys.modules)))
 """
 
@@ -268,7 +268,7 @@ def test_a_process_that_decodes_imports_neither_torch_nor_datasets(
 ) -> None:
     samples = Samples(ref("ade20k", "train", pictures="x"), root, Decoders(1, 1))
     sent: list[bytes] = []
-    monkeypatch.setattr(Decoders, "by_processes", lambda self, recipe, rows: sent.append(recipe) or iter(rows))
+    monkeypatch.setattr(Decoders, "by_processes", lambda self, recipe, asked: sent.append(recipe) or iter(asked))
     list(samples.placed(VIEW, 8) if cut == "placed" else samples.targets(samples.keys, ["segmentation"]))
     file = sorted((root / "ADEChallengeData2016/images/training").iterdir())[0].relative_to(
         root / "ADEChallengeData2016"
@@ -285,7 +285,7 @@ def test_an_error_takes_the_place_of_its_row_only(tmp_path: Path) -> None:
     recipe = Recipe(_masks, _shape).packed()
     assert recipe is not None
     paths = [str(tmp_path / name) for name in ("a.png", "b.png", "a.png")]
-    found = decoded(recipe, [{"mask": [path]} for path in paths])
+    found = decoded(recipe, [({"mask": [path]}, ()) for path in paths])
     assert found[0] == found[2] == (4, 4)
     assert isinstance(found[1], DataError)
     assert "b.png" in found[1].message

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from vitbench.tokens.views import batch
 
 from .streams import scene
 
+T = TypeVar("T")
 FIELDS = (
     "patch", "patch_raw", "cls", "cls_block_-1", *(f"{kind}_-{i}" for kind in ("cls_normed", "normed") for i in (2, 3, 4)),
     *(f"{kind}_q{i}" for kind in ("block", "cls_block") for i in (1, 2, 3)), "cls_block_q4",
@@ -73,6 +74,11 @@ class LiveScenes:
 
     def sample(self, key: str) -> Mapping[str, Any]:
         return self._samples[key]
+
+    def prepared(
+        self, asked: Iterable[tuple[Any, ...]], make: Callable[..., T], ahead: int = 0, light: bool = True
+    ) -> Iterator[T]:
+        return (make(self.sample(one[0]), *one) for one in asked)
 
     def tokens(self, placed: Sequence[Placed], keys: Sequence[str]) -> Tokens:
         self.seen.append(tuple(keys))

@@ -17,8 +17,9 @@ from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.depth import garg_crop, image_metrics
 from vitbench.tasks import slide_segmentation, training
 from vitbench.tasks.binned_depth import bin_depths, sig_loss
-from vitbench.tasks.slide_segmentation import ChosenHead, recipes, slid_classes, starts, stretched_classes
-from vitbench.tasks.training import centred, training_batches
+from vitbench.tasks.crops import centred, starts
+from vitbench.tasks.slide_segmentation import ChosenHead, recipes, slid_classes, stretched_classes
+from vitbench.tasks.training import drawn
 
 from .live import LiveScenes, live_scenes
 from .streams import context, light
@@ -37,7 +38,8 @@ def task(name: str, protocol: str, **changes):
 
 def test_every_epoch_sees_every_image_once_in_another_order() -> None:
     settings, keys = StreamSettings(iterations=6, batch=4), [f"k{i}" for i in range(8)]
-    seen = [k for _, samples in training_batches(keys, settings, 0, 0, lambda key, _: key) for k in samples]
+    seen = [key for key, _ in drawn(keys, settings, 0, 0)]
+    assert len(seen) == 24
     epochs = [seen[i : i + 8] for i in (0, 8, 16)]
     assert all(sorted(e) == keys for e in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -46,11 +48,12 @@ def test_every_epoch_sees_every_image_once_in_another_order() -> None:
 def test_what_is_drawn_depends_on_seed_and_place_alone() -> None:
     settings, keys = StreamSettings(iterations=5, batch=3), ["a", "b"]
 
-    def drawn(seed: int, start: int):
-        return [s for _, b in training_batches(keys, settings, seed, start, lambda k, g: (k, g.random())) for s in b]
+    def all_of(seed: int, start: int):
+        return [(k, np.random.default_rng(seeds).random()) for k, seeds in drawn(keys, settings, seed, start)]
 
-    assert drawn(0, 0)[6:] == drawn(0, 2)
-    assert drawn(0, 0) != drawn(1, 0)
+    assert all_of(0, 0)[6:] == all_of(0, 2)
+    assert all_of(0, 0) != all_of(1, 0)
+    assert len({number for _, number in all_of(0, 0)}) == 15
 
 
 def test_crops_are_padded_on_all_sides_in_normalised_space() -> None:
@@ -196,8 +199,7 @@ def test_heads_are_chosen_on_images_that_no_head_was_trained_on(monkeypatch: pyt
     )  # fmt: skip
     trained: set[str] = set()
     monkeypatch.setattr(
-        training, "training_batches",
-        lambda keys, *rest: (trained.update(keys), training_batches(keys, *rest))[1],
+        training, "drawn", lambda keys, *rest: (trained.update(keys), drawn(keys, *rest))[1]
     )  # fmt: skip
     head = slide.fit(scenes, CONTEXT)
     assert sorted(asked) == sorted(4 * list(dict.fromkeys(asked)))  # four heads

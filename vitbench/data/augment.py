@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
+
+from vitbench.data.bilinear import WHOLE, bilinear
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer]
@@ -20,20 +21,33 @@ _BRIGHTNESS, _CONTRAST, _SATURATION = 32, (0.5, 1.5), (0.5, 1.5)
 _TRIES = 10
 
 
-def resized(image: Pixels, hw: tuple[int, int], antialias: bool = False) -> Pixels:
-    """Bilinear with half-pixel centres: OpenCV's where it does not antialias, torchvision's where it does. uint8 h w 3."""
+def resized(
+    image: Pixels, hw: tuple[int, int], antialias: bool = False, rows: slice = WHOLE, columns: slice = WHOLE
+) -> Pixels:
+    """Bilinear with half-pixel centres: OpenCV's where it does not antialias, torchvision's where it does. uint8 h w 3.
+
+    rows, columns: the part of the result that is asked for.
+    """
     if image.shape[:2] == hw:
-        return image
+        return image[rows, columns]
+    return _antialiased(image, hw)[rows, columns] if antialias else bilinear(image, hw, rows, columns)
+
+
+def _antialiased(image: Pixels, hw: tuple[int, int]) -> Pixels:
+    import torch  # here, because all else is done by processes that decode, which stay light
+
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
-    out = torch.nn.functional.interpolate(x, hw, mode="bilinear", align_corners=False, antialias=antialias)
+    out = torch.nn.functional.interpolate(x, hw, mode="bilinear", align_corners=False, antialias=True)
     return np.asarray(out[0].permute(1, 2, 0).round().clamp(0, 255).numpy(), np.uint8)
 
 
-def nearest(labels: npt.NDArray[np.generic], hw: tuple[int, int]) -> npt.NDArray[np.generic]:
-    """Nearest neighbour as OpenCV and torch have it: source index = floor(index x scale). h w."""
-    rows = np.arange(hw[0]) * labels.shape[0] // hw[0]
-    cols = np.arange(hw[1]) * labels.shape[1] // hw[1]
-    out: npt.NDArray[np.generic] = labels[rows[:, None], cols[None, :]]
+def nearest(
+    labels: npt.NDArray[np.generic], hw: tuple[int, int], rows: slice = WHOLE, columns: slice = WHOLE
+) -> npt.NDArray[np.generic]:
+    """Nearest neighbour as OpenCV and torch have it: source index = floor(index x scale). h w, of which a part."""
+    down = np.arange(hw[0])[rows] * labels.shape[0] // hw[0]
+    across = np.arange(hw[1])[columns] * labels.shape[1] // hw[1]
+    out: npt.NDArray[np.generic] = labels[down[:, None], across[None, :]]
     return out
 
 
@@ -68,24 +82,23 @@ class SegmentationAugment:
         ratio = float(rng.uniform(self.ratio_low, self.ratio_high))
         short = int(self.short_px * ratio) if self.long_px is None else self.short_px * ratio
         hw = fitted_hw(image.shape[:2], short, None if self.long_px is None else self.long_px * ratio)
-        image, labels = resized(image, hw, self.antialias), np.asarray(nearest(labels, hw), np.int64)
-        y, x = self._corner(labels, rng)
-        image = image[y : y + self.crop_px, x : x + self.crop_px]
-        labels = labels[y : y + self.crop_px, x : x + self.crop_px]
+        rows, columns, cut = self._part(labels, hw, rng)
+        image = resized(image, hw, self.antialias, rows, columns)
         if rng.random() < 0.5:
-            image, labels = image[:, ::-1], labels[:, ::-1]
-        return photometric(image, rng, self.hue), np.ascontiguousarray(labels)
+            image, cut = image[:, ::-1], cut[:, ::-1]
+        return photometric(image, rng, self.hue), np.ascontiguousarray(cut)
 
-    def _corner(self, labels: Labels, rng: np.random.Generator) -> tuple[int, int]:
-        room = max(labels.shape[0] - self.crop_px, 0), max(labels.shape[1] - self.crop_px, 0)
-        y = x = 0
+    def _part(self, labels: Labels, hw: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice, Labels]:
+        """Where the crop is in an image scaled to `hw`, and its labels."""
+        room = max(hw[0] - self.crop_px, 0), max(hw[1] - self.crop_px, 0)
         for _ in range(_TRIES):
             y, x = int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
-            cut = labels[y : y + self.crop_px, x : x + self.crop_px]
-            counts = np.unique(cut[cut != self.ignore_index], return_counts=True)[1]
-            if len(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+            rows, columns = slice(y, y + self.crop_px), slice(x, x + self.crop_px)
+            cut = np.asarray(nearest(labels, hw, rows, columns), labels.dtype)
+            counts = np.bincount(cut[cut != self.ignore_index])
+            if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
                 break
-        return y, x
+        return rows, columns, cut
 
 
 def photometric(image: Pixels, rng: np.random.Generator, hue: float) -> Pixels:

@@ -30,9 +30,11 @@ from vitbench.tokens.placing import Pixels, place
 CORES = 4
 MANY = 256  # from so many samples on, processes are worth their start (0.3 s)
 CHUNK = 4  # samples of one request to a process
-THREADS = 8
+THREADS = 16
 
 Row = Mapping[str, list[Any]]  # one sample as it is stored: each column a list of one
+Request = tuple[Row, tuple[Any, ...]]  # and what its cut is told beside it
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -41,7 +43,7 @@ class Recipe:
     """How a stored row becomes what is asked for: the data set's own decoding, then `cut`. Sent to processes."""
 
     transform: Callable[[dict[str, list[Any]]], Mapping[str, list[Any]]]
-    cut: Callable[[Mapping[str, Any]], Any]
+    cut: Callable[..., Any]
 
     def packed(self) -> bytes | None:
         """As it is sent; None where it cannot be, as functions that are defined in another function."""
@@ -67,20 +69,24 @@ class Decoders:
         """Whether so many samples are decoded by processes."""
         return bool(self._count) and samples >= self._few
 
-    def by_processes(self, recipe: bytes, rows: Iterable[Row]) -> Iterator[Any | DataError]:
+    def by_processes(
+        self, recipe: bytes, requests: Iterable[Request], ahead: int = 0, chunk: int = CHUNK
+    ) -> Iterator[Any | DataError]:
         """What the packed recipe makes of each row, in order; a row that cannot be used gives its error.
 
-        Raises DataError where a process is ended from outside.
+        ahead: so many at least are begun before they are asked for. Raises DataError where a process is ended from outside.
         """
         if self._pool is None:
             # Not fork: this process may have threads and a GPU.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._count, context, _start, (self._plugins,))
-        source = iter(rows)
-        chunks: Iterator[list[Row]] = iter(lambda: list(islice(source, CHUNK)), [])
+        source = iter(requests)
+        chunks: Iterator[list[Request]] = iter(lambda: list(islice(source, chunk)), [])
         try:
-            for chunk in in_order(self._pool, partial(decoded, recipe), chunks, 2 * self._count):
-                yield from chunk
+            for made in in_order(
+                self._pool, partial(decoded, recipe), chunks, max(2 * self._count, -(-ahead // chunk))
+            ):
+                yield from made
         except BrokenProcessPool as error:
             self.close()
             raise DataError(
@@ -95,14 +101,14 @@ class Decoders:
             self._pool = None
 
 
-def by_threads(function: Callable[[str], T], keys: Iterable[str]) -> Iterator[T]:
-    """`function` of each key, in order, worked on a few keys ahead."""
+def by_threads(function: Callable[[A], T], items: Iterable[A], ahead: int = 0) -> Iterator[T]:
+    """`function` of each item, in order, worked on a few items (`ahead` at least) before they are asked for."""
     count = min(THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(count) as pool:
-        yield from in_order(pool, function, keys, 2 * count)
+        yield from in_order(pool, function, items, max(2 * count, ahead))
 
 
-def in_order(pool: Executor, function: Callable[[Any], T], items: Iterable[Any], ahead: int) -> Iterator[T]:
+def in_order(pool: Executor, function: Callable[[A], T], items: Iterable[A], ahead: int) -> Iterator[T]:
     """`function` of each item in order, at most `ahead` of them begun before they are asked for."""
     waiting: deque[Future[T]] = deque()
     try:
@@ -133,12 +139,12 @@ def named(sample: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 # -- in the process that decodes ---------------------------------------------------------------------------------------
 
 
-def decoded(packed: bytes, rows: Iterable[Row]) -> list[Any | DataError]:
+def decoded(packed: bytes, requests: Iterable[Request]) -> list[Any | DataError]:
     """What a packed recipe makes of rows; an error in place of what cannot be used."""
     recipe, out = _unpacked(packed), []
-    for row in rows:
+    for row, told in requests:
         try:
-            out.append(recipe.cut({name: values[0] for name, values in recipe.transform(dict(row)).items()}))
+            out.append(recipe.cut({name: values[0] for name, values in recipe.transform(dict(row)).items()}, *told))
         except DataError as error:
             out.append(error)
     return out

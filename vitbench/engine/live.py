@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +51,11 @@ class LiveSplit:
 
     def sample(self, key: str) -> Mapping[str, Any]:
         return self._samples.get(key)
+
+    def prepared(
+        self, asked: Iterable[tuple[Any, ...]], make: Callable[..., T], ahead: int = 0, light: bool = True
+    ) -> Iterator[T]:
+        return self._samples.prepared(asked, make, ahead, light)
 
     def tokens(self, inputs: Inputs[Any]) -> list[Tokens]:
         """Every field that one of the cells reads, of every batch."""

@@ -6,8 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby, repeat
-from typing import TYPE_CHECKING, Any
+from itertools import chain, groupby, islice, repeat
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.views import View
 from vitbench.data.load import load
-from vitbench.engine.decoders import Decoders, Recipe, by_threads, named, views_of
+from vitbench.engine.decoders import MANY, Decoders, Recipe, Row, by_threads, named, views_of
 from vitbench.engine.workspace import state_path
 from vitbench.errors import DataError
 from vitbench.jobs import SplitRef
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from vitbench.engine.jobs import Workbench
 
+T = TypeVar("T")
 MEMO_BYTES = 192 << 20
 NAMED = 20  # corrupt files that are listed one by one
 
@@ -109,6 +110,26 @@ class Samples:
         if broken:
             raise _unusable(broken, len(images), "samples")
 
+    def prepared(
+        self, asked: Iterable[tuple[Any, ...]], make: Callable[..., T], ahead: int, light: bool
+    ) -> Iterator[T]:
+        """See `LiveImages.prepared`. Raises DataError for the first sample that cannot be used."""
+        left = iter(asked)
+        some = list(islice(left, MANY))
+        every = chain(some, left)
+        worth = light and self._stored and self._decoders.worth_it(len(some))
+        if worth and (recipe := _recipe(self._dataset, make)):
+            stored = self._dataset.with_format(None)
+            # One by one: what is made may be as large as many windows, and the next batch is wanted soon.
+            requests = ((self._row(stored, one[0]), one) for one in every)
+            made = self._decoders.by_processes(recipe, requests, ahead, chunk=1)
+        else:
+            made = by_threads(lambda one: make(self.get(one[0]), *one), every, ahead)
+        for found in made:
+            if isinstance(found, DataError):
+                raise found
+            yield found
+
     @property
     def _stored(self) -> bool:
         """Whether images are files; others are rendered."""
@@ -123,10 +144,12 @@ class Samples:
             yield from map(one, keys)
         elif self._decoders.worth_it(len(keys)) and (recipe := _recipe(dataset, cut)):
             stored = dataset.with_format(None)
-            rows = ({name: [value] for name, value in stored[self._index[key]].items()} for key in keys)
-            yield from self._decoders.by_processes(recipe, rows)
+            yield from self._decoders.by_processes(recipe, ((self._row(stored, key), ()) for key in keys))
         else:
             yield from by_threads(one, keys)
+
+    def _row(self, stored: Dataset, key: str) -> Row:
+        return {name: [value] for name, value in stored[self._index[key]].items()}
 
     def _one(self, dataset: Dataset, cut: Callable[[Mapping[str, Any]], Any], key: str) -> Any | DataError:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,9 +22,10 @@ from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.depth import eigen_crop, garg_crop, image_metrics
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import TaskContext
+from vitbench.tasks.crops import DepthCrop, Scene, SceneViews
 from vitbench.tasks.live import Inputs, Kept, LiveImages, StreamTask
 from vitbench.tasks.slide_segmentation import ChosenHead, recipes
-from vitbench.tasks.training import BankTrainer, Sample, Step, centred, training_inputs
+from vitbench.tasks.training import BankTrainer, Step, training_inputs
 from vitbench.tasks.units import UnitRows
 from vitbench.tokens.types import Tokens
 
@@ -56,14 +56,6 @@ def sig_loss(predicted: Tensor, depth: Tensor, valid: Tensor, mean_only: bool) -
     return torch.sqrt((mean_term if mean_only else error.var() + mean_term) + 1e-12)
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One image whose depth is predicted."""
-
-    key: str
-    depth: npt.NDArray[np.float32]
-
-
 class BinnedDepth(StreamTask[StreamDepthSettings, HeadBank, ChosenHead]):
     """A linear layer to bins on augmented crops; metrics per image at label resolution."""
 
@@ -71,15 +63,9 @@ class BinnedDepth(StreamTask[StreamDepthSettings, HeadBank, ChosenHead]):
 
     def training(self, train: LiveImages, context: TaskContext, start: int) -> Iterator[Inputs[Step]]:
         s, held = self.settings, self._held(train)
-        augment = DepthAugment(s.crop_h, s.crop_w, s.border)
-
-        def make(key: str, rng: np.random.Generator) -> Sample:
-            sample = train.sample(key)
-            crop, depth = augment(sample["image"], np.asarray(sample["depth"], np.float32), rng)
-            return centred(crop, (crop.shape[0], crop.shape[1]), train.patch_px), depth
-
+        make = DepthCrop(DepthAugment(s.crop_h, s.crop_w, s.border), train.patch_px)
         keys = [key for key in train.keys if key not in held]
-        return training_inputs(keys, s, context.seed, start, make, s.bins)
+        return training_inputs(train, keys, s, context.seed, start, make, s.bins)
 
     def trainer(self, context: TaskContext, kept: Kept) -> BankTrainer[HeadBank]:
         s, tried, beta1 = self.settings, self._tried(), several(self.settings.beta1, float)
@@ -103,24 +89,20 @@ class BinnedDepth(StreamTask[StreamDepthSettings, HeadBank, ChosenHead]):
         return holdout_keys(train.keys, self.settings.holdout) if len(self._tried()) > 1 else frozenset()
 
     def choosing(self, train: LiveImages, context: TaskContext) -> Iterator[Inputs[Scene]]:
-        return (self._scene(train, key) for key in sorted(self._held(train)))
+        return self._scenes(train, sorted(self._held(train)))
 
     def chooser(self, trained: HeadBank, context: TaskContext) -> _Chooser:
         return _Chooser(self, trained.heads(), self._tried())
 
     def testing(self, test: LiveImages, context: TaskContext) -> Iterator[Inputs[Scene]]:
-        return (self._scene(test, key) for key in test.keys)
+        return self._scenes(test, test.keys)
 
     def scorer(self, head: ChosenHead, context: TaskContext) -> _Scorer:
         return _Scorer(self, head.head)
 
-    def _scene(self, live: LiveImages, key: str) -> Inputs[Scene]:
-        sample = live.sample(key)
-        image = sample["image"]
-        views = [image, np.ascontiguousarray(image[:, ::-1])] if self.settings.flip else [image]
-        placed = [centred(v, (image.shape[0], image.shape[1]), live.patch_px) for v in views]
-        names = [f"{key}#{i}" for i in range(len(views))]
-        return Inputs([(placed, names)], Scene(key, np.asarray(sample["depth"], np.float32)))
+    def _scenes(self, live: LiveImages, keys: Sequence[str]) -> Iterator[Inputs[Scene]]:
+        for batches, scene in live.prepared(((key,) for key in keys), SceneViews(self.settings.flip, live.patch_px)):
+            yield Inputs(batches, scene)
 
     def _bins(self, like: Tensor) -> Tensor:
         s = self.settings

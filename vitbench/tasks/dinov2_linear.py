@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +16,6 @@ from vitbench.catalogue.tasks.classification import LINEAR_CLASSIFICATION
 from vitbench.catalogue.tasks.image_dinov2 import Dinov2LinearSettings
 from vitbench.catalogue.tasks.settings import several
 from vitbench.catalogue.views import View
-from vitbench.data.random_crop import random_resized_crop
 from vitbench.errors import DataError, UsageError
 from vitbench.heads.holdout import holdout_keys
 from vitbench.heads.ridge import LinearHead
@@ -24,11 +23,11 @@ from vitbench.heads.sgd_bank import Part, SgdBank
 from vitbench.metrics.classification import hits
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import TaskContext
+from vitbench.tasks.crops import LabelledCrop, LabelledView, label_of
 from vitbench.tasks.live import Inputs, Kept, LiveImages, StreamTask
-from vitbench.tasks.training import BankTrainer, Sample, Step, centred, training_inputs
+from vitbench.tasks.training import BankTrainer, Step, training_inputs
 from vitbench.tasks.units import UnitRows
 from vitbench.tokens.types import Tokens
-from vitbench.tokens.views import place
 
 _IMAGES = 32  # in one forward of a test
 
@@ -84,14 +83,9 @@ class Dinov2Linear(StreamTask[Dinov2LinearSettings, SgdBank, ImageHeads]):
         s, held = self.settings, self._held(train)
         n_classes = live_label_count(train, context)
         size = max(s.image_px // train.patch_px, 1) * train.patch_px
-
-        def make(key: str, rng: np.random.Generator) -> Sample:
-            sample = train.sample(key)
-            crop = random_resized_crop(np.asarray(sample["image"]), size, rng)
-            return centred(crop, (size, size), train.patch_px), np.array(_label(sample, key, n_classes))
-
+        make = LabelledCrop(size, n_classes, train.patch_px)
         keys = [key for key in train.keys if key not in held]
-        return training_inputs(keys, s, context.seed, start, make, n_classes)
+        return training_inputs(train, keys, s, context.seed, start, make, n_classes)
 
     def trainer(self, context: TaskContext, kept: Kept) -> BankTrainer[SgdBank]:
         s = self.settings
@@ -116,29 +110,24 @@ class Dinov2Linear(StreamTask[Dinov2LinearSettings, SgdBank, ImageHeads]):
         return holdout_keys(train.keys, s.holdout) if s.choose_on == "holdout" and heads > 1 else frozenset()
 
     def choosing(self, train: LiveImages, context: TaskContext) -> Iterator[Inputs[Seen]]:
-        n_classes = live_label_count(train, context)
-        return self._images(train, sorted(self._held(train)), lambda sample, key: _label(sample, key, n_classes))
+        return self._images(train, sorted(self._held(train)), live_label_count(train, context))
 
     def chooser(self, trained: SgdBank, context: TaskContext) -> _Chooser:
         return _Chooser(ImageHeads(trained.heads(), -1 if self.settings.choose_on == "test" else 0), self._vectors)
 
     def testing(self, test: LiveImages, context: TaskContext) -> Iterator[Inputs[Seen]]:
-        return self._images(test, test.keys, lambda sample, _: int(sample["label"]))
+        return self._images(test, test.keys, None)
 
     def scorer(self, head: ImageHeads, context: TaskContext) -> _Scorer:
         return _Scorer(head, self._vectors)
 
-    def _images(
-        self, live: LiveImages, keys: Sequence[str], label: Callable[[Mapping[str, Any], str], int]
-    ) -> Iterator[Inputs[Seen]]:
+    def _images(self, live: LiveImages, keys: Sequence[str], n_classes: int | None) -> Iterator[Inputs[Seen]]:
         """Unaugmented images, a few at a time."""
-        view = View.parse(self.settings.view, self.settings.image_px)
+        make = LabelledView(View.parse(self.settings.view, self.settings.image_px), n_classes, live.patch_px)
+        made = live.prepared(((key,) for key in keys), make, _IMAGES)
         for i in range(0, len(keys), _IMAGES):
-            some = keys[i : i + _IMAGES]
-            samples = [live.sample(key) for key in some]
-            placed = [place(np.asarray(sample["image"]), view, live.patch_px)[0] for sample in samples]
-            labels = [label(sample, key) for sample, key in zip(samples, some, strict=True)]
-            yield Inputs([(placed, some)], Seen(some, labels))
+            some, seen = keys[i : i + _IMAGES], list(islice(made, _IMAGES))
+            yield Inputs([([placed for placed, _ in seen], some)], Seen(some, [label for _, label in seen]))
 
     def flags(self, head: ImageHeads, rows: Rows) -> Mapping[str, Any]:
         part, rate, _ = head.heads[head.chosen]
@@ -192,17 +181,8 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
     return heads * torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.repeat(heads))
 
 
-def _label(sample: Mapping[str, Any], key: str, n_classes: int) -> int:
-    label = int(sample["label"])
-    if not 0 <= label < n_classes:
-        raise DataError(
-            f"image {key!r}: label {label} is outside the {n_classes} classes", "name all label classes of the data set"
-        )
-    return label
-
-
 def live_label_count(train: LiveImages, context: TaskContext) -> int:
     """Number of image classes: as the data set declares; else the largest train label plus one."""
     if not len(train):
         raise DataError(f"the {train.split} split is empty", "check the data set and --limit")
-    return len(context.dataset.label_classes) or max(int(train.sample(key)["label"]) for key in train.keys) + 1
+    return len(context.dataset.label_classes) or max(train.prepared(((key,) for key in train.keys), label_of)) + 1

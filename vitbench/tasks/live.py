@@ -7,7 +7,7 @@ share decoding, augmentation and forwards (Oquab et al. 2023, arXiv 2304.07193, 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,16 +15,14 @@ from torch import Tensor
 
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Task, TaskContext
-from vitbench.tokens.geometry import Placement
+from vitbench.tasks.crops import Placed
 from vitbench.tokens.types import Tokens
-from vitbench.tokens.views import Pixels
 
 A = TypeVar("A")
 S = TypeVar("S")
 R = TypeVar("R", covariant=True)
 H = TypeVar("H")
 T = TypeVar("T")
-Placed = tuple[Pixels, Placement]
 
 
 class LiveImages(Protocol):
@@ -44,6 +42,15 @@ class LiveImages(Protocol):
 
     def sample(self, key: str) -> Mapping[str, Any]:
         """The decoded image (`image`, uint8 h w 3) and its targets. May be called from several threads."""
+        ...
+
+    def prepared(
+        self, asked: Iterable[tuple[Any, ...]], make: Callable[..., T], ahead: int = 0, light: bool = True
+    ) -> Iterator[T]:
+        """`make` of the sample of each (key, ...) in order, given that as well, and `ahead` of them before they are asked for.
+
+        make: depends on what it is given alone, as threads make it or processes. light: processes may, as it needs no torch.
+        """
         ...
 
 

@@ -20,7 +20,7 @@ from vitbench.catalogue.cards import TaskCard
 from vitbench.catalogue.tasks.segmentation import LINEAR_SEGMENTATION
 from vitbench.catalogue.tasks.settings import several
 from vitbench.catalogue.tasks.streaming import StreamSegmentationSettings
-from vitbench.data.augment import SegmentationAugment, fitted_hw, resized
+from vitbench.data.augment import SegmentationAugment
 from vitbench.errors import DataError
 from vitbench.heads.bank import HeadBank, Recipe, Schedule
 from vitbench.heads.holdout import holdout_keys
@@ -29,17 +29,17 @@ from vitbench.heads.ridge import LinearHead
 from vitbench.metrics.segmentation import class_counts, class_iou
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import TaskContext
+from vitbench.tasks.crops import Scaled, SegmentationCrop, Slides, SlideWindows, largest_class
 from vitbench.tasks.live import Inputs, Kept, LiveImages, StreamTask
-from vitbench.tasks.patch_labels import largest_label, object_classes
+from vitbench.tasks.patch_labels import object_classes
 from vitbench.tasks.segmentation_rows import image_confusion
-from vitbench.tasks.training import BankTrainer, Sample, Step, centred, training_inputs
+from vitbench.tasks.training import BankTrainer, Step, training_inputs
 from vitbench.tasks.units import UnitRows
 from vitbench.tasks.upsample import LabelSampler
 from vitbench.tokens.geometry import Geometry, Placement
 from vitbench.tokens.types import Tokens
 
 _NO_TOKENS = dict.fromkeys(("n_tokens", "correct_tokens", "n_flagged", "correct_flagged"), 0.0)
-_WINDOWS = 8  # windows in one forward
 
 
 @dataclass(frozen=True)
@@ -56,30 +56,6 @@ def recipes(learning_rates: str, weight_decays: str) -> list[Recipe]:
     return [Recipe(lr, wd) for lr, wd in product(several(learning_rates, float), several(weight_decays, float))]
 
 
-def starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows start on an axis; the last one is shifted inside."""
-    count = max(length - window + stride - 1, 0) // stride + 1
-    return [max(min(i * stride, length - window), 0) for i in range(count)]
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """An image as it is tested at one scale: its size there and the corners of its windows; `mirrored` left to right."""
-
-    hw: tuple[int, int]
-    corners: tuple[tuple[int, int], ...]
-    mirrored: bool
-
-
-@dataclass(frozen=True)
-class Slides:
-    """One image that is tested: its label, and every scale in the order of its windows."""
-
-    key: str
-    label: npt.NDArray[np.integer]
-    scales: tuple[Scaled, ...]
-
-
 class SlideSegmentation(StreamTask[StreamSegmentationSettings, HeadBank, ChosenHead]):
     """Batch norm and a 1x1 convolution, trained on augmented crops and tested on sliding windows."""
 
@@ -92,17 +68,10 @@ class SlideSegmentation(StreamTask[StreamSegmentationSettings, HeadBank, ChosenH
             s.short_px, s.long_px, s.crop_px, cat_max_ratio=s.cat_max_ratio, hue=s.hue, antialias=s.antialias,
             ignore_index=ignore,
         )  # fmt: skip
-
-        def make(key: str, rng: np.random.Generator) -> Sample:
-            sample = train.sample(key)
-            crop, labels = augment(sample["image"], checked(sample, key, n_classes, ignore), rng)
-            target = np.full((s.crop_px, s.crop_px), ignore, np.int64)
-            target[: labels.shape[0], : labels.shape[1]] = labels
-            return centred(crop, target.shape, train.patch_px), target
-
+        make = SegmentationCrop(augment, n_classes, train.patch_px)
         held = self._held(train)
         keys = [key for key in train.keys if key not in held]
-        return training_inputs(keys, s, context.seed, start, make, n_classes)
+        return training_inputs(train, keys, s, context.seed, start, make, n_classes, light=not s.antialias)
 
     def trainer(self, context: TaskContext, kept: Kept) -> BankTrainer[HeadBank]:
         s, tried, ignore = self.settings, self._tried(), context.dataset.ignore_index
@@ -130,40 +99,25 @@ class SlideSegmentation(StreamTask[StreamSegmentationSettings, HeadBank, ChosenH
         return holdout_keys(train.keys, self.settings.holdout) if len(self._tried()) > 1 else frozenset()
 
     def choosing(self, train: LiveImages, context: TaskContext) -> Iterator[Inputs[Slides]]:
-        return (self._slides(train, key) for key in sorted(self._held(train)))
+        return self._slides(train, sorted(self._held(train)))
 
     def chooser(self, trained: HeadBank, context: TaskContext) -> _Chooser:
         return _Chooser(trained.heads(), self._tried(), self.settings.field, context)
 
     def testing(self, test: LiveImages, context: TaskContext) -> Iterator[Inputs[Slides]]:
-        return (self._slides(test, key) for key in test.keys)
+        return self._slides(test, test.keys)
 
     def scorer(self, head: ChosenHead, context: TaskContext) -> _Scorer:
         return _Scorer(head.head, self.settings.field, context)
 
-    def _slides(self, live: LiveImages, key: str) -> Inputs[Slides]:
+    def _slides(self, live: LiveImages, keys: Sequence[str]) -> Iterator[Inputs[Slides]]:
         """All windows of an image, a few to a batch."""
-        s, sample = self.settings, live.sample(key)
-        image = sample["image"]
-        batches, scales = [], list[Scaled]()
-        mirrors = (False, True) if s.flip else (False,)
-        for factor, mirrored in product(several(s.scales, float), mirrors):
-            long_px = None if s.long_px is None else int(s.long_px * factor)
-            hw = fitted_hw((image.shape[0], image.shape[1]), int(s.short_px * factor), long_px)
-            seen = resized(image, hw, s.antialias)
-            seen = seen[:, ::-1] if mirrored else seen
-            rows, cols = (starts(n, s.crop_px, s.stride_px) for n in hw)
-            corners = tuple((y, x) for y in rows for x in cols)
-            for i in range(0, len(corners), _WINDOWS):
-                windows = [
-                    np.ascontiguousarray(seen[y : y + s.crop_px, x : x + s.crop_px])
-                    for y, x in corners[i : i + _WINDOWS]
-                ]
-                size = windows[0].shape[0], windows[0].shape[1]
-                names = [f"{key}#{sum(len(v.corners) for v in scales) + i + j}" for j in range(len(windows))]
-                batches.append(([centred(w, size, live.patch_px) for w in windows], names))
-            scales.append(Scaled(hw, corners, mirrored))
-        return Inputs(batches, Slides(key, np.asarray(sample["segmentation"]), tuple(scales)))
+        s = self.settings
+        make = SlideWindows(
+            s.short_px, s.long_px, s.crop_px, s.stride_px, tuple(several(s.scales, float)), s.flip, s.antialias, live.patch_px
+        )  # fmt: skip
+        for batches, slides in live.prepared(((key,) for key in keys), make, light=not s.antialias):
+            yield Inputs(batches, slides)
 
     def flags(self, head: ChosenHead, rows: Rows) -> Mapping[str, Any]:
         chosen = {"learning_rate": head.recipe.learning_rate, "weight_decay": head.recipe.weight_decay}
@@ -262,17 +216,6 @@ def stretched_classes(logits: Tensor, hw: tuple[int, int]) -> npt.NDArray[np.int
     return LabelSampler(geometry, 0, hw, logits.device).classes(logits.permute(1, 2, 0))
 
 
-def checked(sample: Mapping[str, Any], key: str, n_classes: int, ignore_index: int) -> npt.NDArray[np.integer]:
-    """The labels of a sample. Raises DataError, naming the image, for a label outside 0..k-1."""
-    labels = np.asarray(sample["segmentation"])
-    largest = largest_label(labels, ignore_index)
-    if largest >= n_classes:
-        raise DataError(
-            f"image {key!r}: label {largest} is outside the {n_classes} classes", "name all classes of the data set"
-        )
-    return labels
-
-
 def live_classes(train: LiveImages, context: TaskContext) -> int:
     """Number of classes: as the data set declares; else the largest train label plus one."""
     if context.dataset.classes:
@@ -280,7 +223,7 @@ def live_classes(train: LiveImages, context: TaskContext) -> int:
     if not len(train):
         raise DataError("the train split is empty", "check the data set and --limit")
     ignore = context.dataset.ignore_index
-    largest = max(largest_label(train.sample(key)["segmentation"], ignore) for key in train.keys)
+    largest = max(train.prepared(((key, ignore) for key in train.keys), largest_class))
     if largest < 0:
         raise DataError(f"no pixel of the {train.split} split has a class", "check the masks")
     return largest + 1

@@ -5,76 +5,41 @@ Everything random comes from (seed, iteration, place in the batch), so an interr
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from itertools import count, islice
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vitbench.catalogue.tasks.streaming import StreamSettings
 from vitbench.errors import DataError, UsageError
-from vitbench.tasks.live import Inputs, Kept, Placed
-from vitbench.tokens.geometry import Placement
+from vitbench.tasks.crops import Sample
+from vitbench.tasks.live import Inputs, Kept, LiveImages
 from vitbench.tokens.types import Tokens
-from vitbench.tokens.views import Pixels
 
-T = TypeVar("T")
 B = TypeVar("B", bound="Bank")
 KEEP_EVERY = 500  # iterations between two checkpoints
 _AHEAD = 2  # batches prepared while the model runs
 
 
-def centred(image: Pixels, size_hw: tuple[int, int], patch_px: int) -> Placed:
-    """An image as it stands at the top left of a view of `size_hw`, the view padded on all sides to a multiple of the patch.
-
-    Padding is zero after normalisation; where it is odd the extra pixel is at the bottom and right.
-    """
-    padded = tuple(-(-n // patch_px) * patch_px for n in size_hw)
-    at = (padded[0] - size_hw[0]) // 2, (padded[1] - size_hw[1]) // 2
-    hw = image.shape[0], image.shape[1]
-    offset = -float(at[0]), -float(at[1])
-    return image, Placement(hw, (padded[0], padded[1]), hw, (1.0, 1.0), offset, content_at=at)
-
-
-def training_batches(
-    keys: Sequence[str], settings: StreamSettings, seed: int, start: int, make: Callable[[str, np.random.Generator], T]
-) -> Iterator[tuple[int, list[T]]]:
-    """(iteration, its samples) from `start` on; `make` decodes and augments one image, in threads, ahead of the model."""
+def drawn(
+    keys: Sequence[str], settings: StreamSettings, seed: int, start: int
+) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """The image at each place of every batch from iteration `start` on, and the seeds of what is drawn for it."""
     if settings.iterations < 1 or settings.batch < 1:
         raise UsageError(f"iterations={settings.iterations}, batch={settings.batch}", "both at least 1")
     if not keys:
         raise DataError("the train split is empty", "check the data set and --limit")
-    orders: dict[int, npt.NDArray[np.int64]] = {}
-
-    def key_at(place: int) -> str:
-        epoch = place // len(keys)
-        if epoch not in orders:
-            orders[epoch] = np.random.default_rng([seed, 0, epoch]).permutation(len(keys))
-            orders.pop(epoch - 2, None)
-        return keys[int(orders[epoch][place % len(keys)])]
-
-    workers = max(min(len(os.sched_getaffinity(0)), 16), 1)
-    with ThreadPoolExecutor(workers) as pool:
-
-        def submit(iteration: int) -> list[Future[T]]:
-            places = range(iteration * settings.batch, (iteration + 1) * settings.batch)
-            return [pool.submit(make, key_at(p), np.random.default_rng([seed, 1, p])) for p in places]
-
-        ahead = deque(submit(i) for i in range(start, min(start + _AHEAD, settings.iterations)))
-        for iteration in range(start, settings.iterations):
-            samples = [future.result() for future in ahead.popleft()]
-            if iteration + _AHEAD < settings.iterations:
-                ahead.append(submit(iteration + _AHEAD))
-            yield iteration, samples
-
-
-Sample = tuple[Placed, npt.NDArray[Any]]  # a network input, and its target as it is compared with the logits
+    first, end = start * settings.batch, settings.iterations * settings.batch
+    for epoch in count(first // len(keys)):
+        order = np.random.default_rng([seed, 0, epoch]).permutation(len(keys))
+        for place in range(max(first, epoch * len(keys)), min(end, (epoch + 1) * len(keys))):
+            yield keys[int(order[place % len(keys)])], (seed, 1, place)
+        if (epoch + 1) * len(keys) >= end:
+            return
 
 
 @dataclass
@@ -88,13 +53,20 @@ class Step:
 
 
 def training_inputs(
-    keys: Sequence[str], settings: StreamSettings, seed: int, start: int, make: Callable[[str, np.random.Generator], Sample],
-    outputs: int,
+    train: LiveImages, keys: Sequence[str], settings: StreamSettings, seed: int, start: int,
+    make: Callable[..., Sample], outputs: int, *, light: bool = True,
 ) -> Iterator[Inputs[Step]]:  # fmt: skip
-    """Steps from `start` on, each one batch. Where nothing is left to train, one is still seen, to know the channels."""
-    for iteration, samples in training_batches(keys, settings, seed, min(start, settings.iterations - 1), make):
+    """Steps from `start` on, each one batch of what `make` gives of a sample, its key and seeds (see `LiveImages.prepared`).
+
+    Where nothing is left to train, one step is still seen, to know the channels.
+    """
+    first = min(start, settings.iterations - 1)
+    made = train.prepared(drawn(keys, settings, seed, first), make, _AHEAD * settings.batch, light)
+    for iteration in range(first, settings.iterations):
+        samples = list(islice(made, settings.batch))
         names = [f"{iteration}.{j}" for j in range(len(samples))]
-        targets = torch.stack([torch.from_numpy(target) for _, target in samples])
+        targets = torch.from_numpy(np.stack([target for _, target in samples]))
+        targets = targets if targets.is_floating_point() else targets.long()  # classes are sent as they are stored
         yield Inputs([([placed for placed, _ in samples], names)], Step(iteration, targets, outputs))
 
 
