@@ -6,6 +6,37 @@ Every error a user can meet derives from `VitbenchError`; its `exit_code` is the
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+_LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
+
+
+def in_a_line(error: BaseException) -> str:
+    """What went wrong in one line: our own errors in their words, others with their type and where they come from.
+
+    That is the innermost line of the user's own file, such as a plug-in; where none takes part, of this package.
+    """
+    said = " ".join(str(error).split())
+    if isinstance(error, VitbenchError):
+        return said
+    place = _place(error)
+    return f"{type(error).__name__}{f': {said}' if said else ''}{f' ({place})' if place else ''}"
+
+
+def _place(error: BaseException) -> str:
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [(path, line) for path, line in frames if _PACKAGE in path.parents]
+    theirs = [
+        (path, line)
+        for path, line in frames
+        if path.is_absolute() and not any(root in path.parents for root in (_PACKAGE, *_LIBRARIES))
+    ]
+    found = theirs or ours
+    return f"{found[-1][0].name}:{found[-1][1]}" if found else ""
+
 
 class VitbenchError(Exception):
     """A failure with a message meant for people. `remedy` says what to do about it."""
@@ -52,6 +83,12 @@ class StorageError(VitbenchError):
 
 class TokensError(VitbenchError):
     """Tokens that are not finite or do not have the promised shape."""
+
+    exit_code = 1
+
+
+class RepairError(VitbenchError):
+    """A repair that gives what is no state or no tokens; names the repair and what it gave."""
 
     exit_code = 1
 

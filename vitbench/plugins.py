@@ -1,9 +1,16 @@
-"""`--plugin FILE`: somebody's own repair, task, backbone or data set in one file, registered without a fork."""
+"""`--plugin FILE`: somebody's own repair, task, backbone or data set in one file, registered without a fork.
+
+The code of a plug-in is part of the identity of its numbers: whoever edits it gets new ones, never yesterday's from a cache.
+"""
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib.util
+import inspect
 import sys
+import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +19,8 @@ from typing import Any
 
 from vitbench.catalogue import BACKBONES, DATASETS, DEFECTS, REPAIRS, TASKS
 from vitbench.catalogue.cards import BackboneCard, DatasetCard, DefectCard, RepairCard, TaskCard
-from vitbench.errors import UsageError
+from vitbench.catalogue.sound import require_sound
+from vitbench.errors import UsageError, VitbenchError, in_a_line
 from vitbench.registry import Registry
 
 _REGISTRIES: dict[type, Registry[Any]] = {
@@ -24,8 +32,8 @@ def load_plugins(files: Iterable[str]) -> list[str]:
     """Import each file and register every class or function in it that carries a `card`; returns the names."""
     names = []
     for file in files:
-        path = Path(file)
-        module = _import(path)
+        path = Path(file).resolve()
+        module = _import(path, file)
         found = [
             v for v in vars(module).values() if _card(v) is not None and getattr(v, "__module__", "") == module.__name__
         ]
@@ -33,8 +41,39 @@ def load_plugins(files: Iterable[str]) -> list[str]:
             raise UsageError(
                 f"plugin {file}: nothing in it carries a card", "set `card = RepairCard(...)` on your class"
             )
-        names += [register(obj, origin=f"plugin {path.name}") for obj in found]
+        _require_distinct(found, file)
+        code = code_digest(path.read_text(encoding="utf-8"))
+        names += [register(obj, origin=f"plugin {_shown(path)}", code=code) for obj in found]
     return names
+
+
+def register(target: Any, origin: str = "python", code: str | None = None) -> str:
+    """Register a class or function that carries a `card`; its `entry` becomes the object itself. Returns the name.
+
+    code: digest of what it was made from (default: of its own source, where Python knows it).
+    """
+    card = _card(target)
+    if card is None:
+        raise UsageError(
+            f"{target!r} carries no card", "set `card = RepairCard(...)` (or Task-, Backbone-, DatasetCard) on it"
+        )
+    registry = _REGISTRIES[type(card)]
+    require_sound(registry.kind, card, target, origin)
+    made_from = _own_code(target) if code is None else code
+    registry.add(replace(card, entry=target, code=made_from), origin=origin)
+    return str(card.name)
+
+
+def code_digest(source: str) -> str:
+    """16 hex digits of what a Python source does: comments and layout do not count."""
+    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()[:16]
+
+
+def _own_code(target: Any) -> str:
+    try:
+        return code_digest(textwrap.dedent(inspect.getsource(target)))
+    except (OSError, TypeError, SyntaxError):  # typed into a prompt: only its version tells it apart
+        return ""
 
 
 def _card(value: object) -> Any:
@@ -42,28 +81,38 @@ def _card(value: object) -> Any:
     return card if type(card) in _REGISTRIES else None
 
 
-def register(target: Any, origin: str = "python") -> str:
-    """Register a class or function that carries a `card`; its `entry` becomes the object itself. Returns the name."""
-    card = _card(target)
-    if card is None:
-        raise UsageError(
-            f"{target!r} carries no card", "set `card = RepairCard(...)` (or Task-, Backbone-, DatasetCard) on it"
-        )
-    _REGISTRIES[type(card)].add(replace(card, entry=target), origin=origin)
-    return str(card.name)
+def _require_distinct(found: Iterable[Any], file: str) -> None:
+    holders: dict[tuple[type, str], Any] = {}
+    for value in found:
+        card = _card(value)
+        other = holders.setdefault((type(card), card.name), value)
+        if other is not value:
+            raise UsageError(
+                f"plugin {file}: {other.__qualname__} and {value.__qualname__} carry the same name {card.name!r}",
+                "a subclass needs a card of its own: `card = dataclasses.replace(Base.card, name=...)`",
+            )
 
 
-def _import(path: Path) -> ModuleType:
+def _shown(path: Path) -> str:
+    """The path as people write it: from here where it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if here in path.parents else path)
+
+
+def _import(path: Path, shown: str) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"plugin {path}: no such file")
-    name = f"vitbench_plugin_{path.stem}"
+        raise UsageError(f"plugin {shown}: no such file")
+    # Two files of one name in different folders are two modules.
+    name = f"vitbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"plugin {path}: not a Python file")
+        raise UsageError(f"plugin {shown}: not a Python file", "its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, NameError, TypeError, AttributeError) as error:
-        raise UsageError(f"plugin {path}: {type(error).__name__}: {error}") from error
+    except VitbenchError:
+        raise
+    except (Exception, SystemExit) as error:  # somebody's own code: whatever it raises is said in a line
+        raise UsageError(f"plugin {shown}: {in_a_line(error)}") from error
     return module

@@ -30,6 +30,11 @@ class Backbone(ABC):
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
 
+    @property
+    def told(self) -> str:
+        """What it is, as errors name it."""
+        return f"backbone {self.card.name!r}"
+
     @abstractmethod
     def _forward(
         self, pixels: Tensor, request: TokenRequest, keys: Sequence[str], geometry: Geometry
@@ -85,17 +90,17 @@ class Backbone(ABC):
         out = {}
         for name in request.fields:
             if name not in fields:
-                raise TokensError(f"backbone {self.card.name!r} gave no field {name!r}", "it was asked for")
+                raise TokensError(f"{self.told} gave no field {name!r}", "it was asked for")
             value = fields[name]
             expected = (n, *grid_hw) if parse_field(name).kind in (*GRID_FIELDS, "pixels", "flags") else (n,)
             if tuple(value.shape[: len(expected)]) != expected:
                 raise TokensError(
-                    f"backbone {self.card.name!r}: field {name!r} has shape {tuple(value.shape)}, expected {expected} first"
+                    f"{self.told}: field {name!r} has shape {tuple(value.shape)}, expected {expected} first"
                 )
             # NaN and infinity survive a sum, which reads the field once and writes nothing.
             if value.is_floating_point() and not bool(value.sum(dtype=torch.float32).isfinite()):
                 raise TokensError(
-                    f"backbone {self.card.name!r}: field {name!r} is not finite",
+                    f"{self.told}: field {name!r} is not finite",
                     "check the weights, or use --dtype float32",
                 )
             out[name] = value

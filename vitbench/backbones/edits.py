@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.backbones.adapters import AttentionParts, attention_parts, mlp_parts
-from vitbench.errors import NotApplicableError
+from vitbench.errors import NotApplicableError, RepairError
 from vitbench.tokens.geometry import Geometry
 
 
@@ -163,7 +163,14 @@ def _edit_stream(stack: ExitStack, edits: Sequence[Edit], blocks: Sequence[nn.Mo
 
     def after(i: int, x: Tensor) -> Tensor:
         for edit in edits:
-            x = edit.after_block(i, x, context)
+            y = edit.after_block(i, x, context)
+            if not isinstance(y, Tensor) or y.shape != x.shape:
+                made = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+                raise RepairError(
+                    f"after_block of {type(edit).__qualname__} made {made} of {tuple(x.shape)}",
+                    "return as many tokens and channels as came",
+                )
+            x = y
         return x
 
     for i, block in enumerate(blocks):

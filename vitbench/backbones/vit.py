@@ -62,6 +62,11 @@ class ViT(Backbone):
         self.device, self.dtype = first.device, first.dtype
         self._directions: Tensor | None = None
 
+    @property
+    def told(self) -> str:
+        edits = ", ".join(type(edit).__qualname__ for edit in self.edits)
+        return super().told + (f" edited by {edits}" if edits else "")
+
     def directions(self) -> Tensor:
         """Singular defect direction after every block, l c; none (0 c) where the blocks have no such directions."""
         if self._directions is None:

@@ -58,6 +58,7 @@ class BackboneCard:
     source: Source | None = None
     notes: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""  # digest of a plug-in's code; part of the identity
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class DefectCard:
     summary: str
     seen_in: str = ""
     version: int = 1  # raised when the same parameters give other tokens; part of the identity
+    code: str = ""  # digest of a plug-in's code; part of the identity
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class RepairCard:
     forwards: Callable[[Any], int] = lambda _params: 1
     registers: Callable[[Any], int] = lambda _params: 0
     version: int = 1  # raised when the same parameters give other tokens; part of the identity
+    code: str = ""  # digest of a plug-in's code; part of the identity
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ class TaskCard:
     summary: str = ""
     compared: str = ""
     language: bool = False
+    code: str = ""  # digest of a plug-in's code; part of the identity
 
     def protocol(self, name: str) -> Protocol:
         from vitbench.errors import UsageError
@@ -229,6 +233,7 @@ class DatasetCard:
     options: Mapping[str, Any] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
     differs: str = ""
+    code: str = ""  # digest of a plug-in's code; part of the identity
 
     def named(self) -> DatasetCard:
         """The card with the names of its classes, which are kept in files; those of labels may be known to the data only."""

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from vitbench.catalogue import BACKBONES, DEFECTS, REPAIRS, TASKS
-from vitbench.catalogue.cards import Protocol, RepairCard, TaskCard, TaskSettings
+from vitbench.catalogue.cards import DefectCard, Protocol, RepairCard, TaskCard, TaskSettings
 from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.repairs import kinds, needs
 from vitbench.catalogue.series import PLACEHOLDER, match_checkpoints
 from vitbench.catalogue.tasks.settings import identifying
+from vitbench.catalogue.weights import backbone_card
 from vitbench.errors import UsageError
 from vitbench.registry import resolve
 from vitbench.selection import Term, every_param, overrides, parse_chain, parse_term, with_params
@@ -33,13 +34,13 @@ class RepairStep:
     @property
     def versioned(self) -> str:
         """The text that identifies it, defaults included: a repair whose implementation or default changed is another one."""
-        return f"{Term(self.card.name, every_param(self.params))}#{self.card.version}"
+        return f"{Term(self.card.name, every_param(self.params))}{_made_from(self.card)}"
 
     @property
     def fitted(self) -> str:
         """What identifies its fit: `versioned`, less the parameters that only matter when it is applied."""
         params = tuple((key, value) for key, value in every_param(self.params) if key not in self.card.applied_only)
-        return f"{Term(self.card.name, params)}#{self.card.version}"
+        return f"{Term(self.card.name, params)}{_made_from(self.card)}"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -83,7 +84,13 @@ class TaskRef:
         return (resolve(entry) if isinstance(entry, str) else entry)(self.settings)
 
     def identity(self) -> dict[str, Any]:
-        return {"name": self.base, "version": self.protocol.version, "settings": identifying(self.settings)}
+        code = {"code": self.card.code} if self.card.code else {}
+        return {"name": self.base, "version": self.protocol.version, "settings": identifying(self.settings), **code}
+
+
+def _made_from(card: RepairCard | DefectCard) -> str:
+    """The version, and of a plug-in the digest of its code."""
+    return f"#{card.version}" + (f"-{card.code}" if card.code else "")
 
 
 def expand_backbones(pattern: str, checkpoints: Iterable[str] = ()) -> list[str]:
@@ -98,18 +105,22 @@ def expand_backbones(pattern: str, checkpoints: Iterable[str] = ()) -> list[str]
     if at:
         if not family.startswith("timm:") and not any(c in family for c in "*?"):
             BACKBONES.get(family)
-        names = [str(Term(name, base.params)) for name in match_checkpoints(base.name, checkpoints)]
-    elif base.name.startswith("timm:"):
-        names = [str(base)]
-    elif base.params:
-        names = [str(Term(BACKBONES.get(base.name).name, base.params))]
+        names = [_checkpoint(name, base.params) for name in match_checkpoints(base.name, checkpoints)]
     else:
-        names = BACKBONES.match(base.name)
+        names = [base.name] if base.name.startswith("timm:") else BACKBONES.match(base.name)
+        if base.params:
+            names = [backbone_card(Term(name, base.params)).name for name in names]
     suffixes = []
     for term in defects:
         card = DEFECTS.get(term.name)
         suffixes.append(str(Term(card.name, overrides(card.params, with_params(card.params, term, "defect")))))
     return ["+".join([name, *suffixes]) for name in names]
+
+
+def _checkpoint(name: str, params: tuple[tuple[str, str], ...]) -> str:
+    """NAME@STEP with the brackets of NAME."""
+    card = backbone_card(Term(name.partition("@")[0], params)) if params else None
+    return name + "".join(card.name.partition("[")[1:] if card else ())
 
 
 def planted(backbone: str) -> list[str]:
@@ -118,7 +129,7 @@ def planted(backbone: str) -> list[str]:
     for term in parse_chain(backbone)[1:]:
         card = DEFECTS.get(term.name)
         params = every_param(with_params(card.params, term, "defect"))
-        texts.append(f"{Term(card.name, params)}#{card.version}")
+        texts.append(f"{Term(card.name, params)}{_made_from(card)}")
     return texts
 
 

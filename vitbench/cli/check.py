@@ -25,11 +25,11 @@ def check(
     """
     root = o.run_options(None, None, data_root, None, plugin).data_root
     findings = _findings(kind, name, root)
+    told: set[str] = set()
     for finding in findings:
-        print(
-            f"{'broken' if finding.problem else 'kept':<7} {finding.check}"
-            + f": {finding.problem}" * bool(finding.problem)
-        )
+        problem = "the same" if finding.problem in told else finding.problem
+        print(f"{'broken' if problem else 'kept':<7} {finding.check}" + f": {problem}" * bool(problem))
+        told.update(filter(None, [finding.problem]))
     broken = sum(1 for finding in findings if finding.problem)
     print(f"{kind} {name}: {len(findings) - broken} of {len(findings)} promises kept")
     raise typer.Exit(1 if broken else 0)

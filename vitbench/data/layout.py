@@ -141,7 +141,8 @@ def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -
 
 
 def _index_key(card: DatasetCard, split: str, place: Path) -> str:
-    return digest([INDEX_VERSION, card.name, card.version, split, str(place.resolve()), card.splits.get(split, 0),
+    return digest([INDEX_VERSION, card.name, card.version, *filter(None, [card.code]), split, str(place.resolve()),
+                   card.splits.get(split, 0),
                    {k: str(v) for k, v in card.options.items()}])  # fmt: skip
 
 
@@ -224,7 +225,7 @@ def _pictures(index: Index, card: DatasetCard, rows: list[int]) -> str:
     images = _values(index.table, "image", rows)
     columns = [_values(index.table, name, rows) for name in ("key", "image_bytes")]
     parts = [path.partition("#")[2] for path in images]
-    how = [card.version, card.release.folder, index.layout.image.__module__, name]
+    how = [card.version, *filter(None, [card.code]), card.release.folder, index.layout.image.__module__, name]
     return digest([*how, *columns, parts if any(parts) else []])
 
 

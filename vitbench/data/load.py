@@ -67,7 +67,7 @@ def describe_split(
     if isinstance(limit, str):
         raise UsageError(f"dataset {name!r} is made, not stored: {limit!r} has nothing to choose from", "use --limit")
     count = card.splits[split] if limit is None else min(limit, card.splits[split])
-    return Described(count, digest([card.name, card.version, split, count]))
+    return Described(count, digest([card.name, card.version, split, count, *filter(None, [card.code])]))
 
 
 def load(

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vitbench.backbones.base import Backbone
+from vitbench.backbones.untouched import fingerprint
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.catalogue.resolve import expand_tasks
 from vitbench.data.load import describe_dataset
@@ -24,11 +25,12 @@ from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome
 from vitbench.engine.streams import MappedStream, Samples, StoreFitContext
 from vitbench.engine.workspace import state_path
-from vitbench.errors import StorageError
+from vitbench.errors import RepairError, StorageError
 from vitbench.jobs import CellJob, FitJob, PassJob, SplitRef
 from vitbench.records.store import find
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.compose import build_repair
+from vitbench.repairs.promises import edited, storable
 from vitbench.selection import split_outside
 from vitbench.tasks.base import Language, TaskContext
 from vitbench.tokens.extract import run_pass
@@ -45,6 +47,8 @@ class Workbench:
         self.device = torch.device(_device(options.device))
         self._modules = dict(modules or {})
         self._loaded: tuple[tuple[str, str], Backbone] | None = None
+        self._print: tuple[object, ...] = ()
+        self._spoiled: set[str] = set()
         self._language: tuple[str, Language] | None = None
         self._samples: dict[SplitRef, Samples] = {}
         self._decoders = Decoders(options.decoder_count(), options.cores_per_worker(), options.plugins)
@@ -55,6 +59,8 @@ class Workbench:
         if self._loaded is None or self._loaded[0] != (name, dtype):
             self._loaded = None
             base, _, defects = name.partition("+")
+            if base in self._spoiled:
+                raise RepairError(f"a repair has changed {base!r}, which is in memory only", "give it anew")
             if base in self._modules:
                 loaded = self._modules[base]
             else:
@@ -66,7 +72,20 @@ class Workbench:
 
                 loaded = plant_all(loaded, defects)
             self._loaded = (name, dtype), loaded.to(self.device, getattr(torch, dtype))
+            self._print = fingerprint(loaded.module)
         return self._loaded[1]
+
+    def require_untouched(self, repair: str) -> None:
+        """Raises RepairError where a repair has changed the loaded backbone, which every later cell would read."""
+        if self._loaded is None or fingerprint(self._loaded[1].module) == self._print:
+            return
+        base = self._loaded[0][0].partition("+")[0]
+        self._spoiled.update({base} & self._modules.keys())
+        self._loaded = None
+        raise RepairError(
+            f"repair {repair!r} changes the weights or hooks of the backbone that it is given",
+            "edit through backbone.edited(...), or change a copy (copy.deepcopy)",
+        )
 
     def language(self, backbone: str) -> Language:
         """The text tower that was trained with a backbone; one is kept loaded."""
@@ -80,7 +99,8 @@ class Workbench:
         """The backbone with the edits of a chain (`a+b`) applied, those in `fits` with their states."""
         backbone, states = self.backbone(name, dtype), dict(fits)
         for i, text in enumerate(split_outside(edit, "+") if edit else []):
-            backbone = build_repair(text).edit(backbone, self.state(states[i]) if i in states else {})
+            backbone = edited(build_repair(text), backbone, self.state(states[i]) if i in states else {})
+            self.require_untouched(text)
         return backbone
 
     def samples(self, ref: SplitRef) -> Samples:
@@ -150,12 +170,13 @@ def run_fit_job(job: FitJob, bench: Workbench) -> Outcome:
         *steps, last = split_outside(job.repair, "+")
         fits = tuple((i, job.field, fit) for i, fit in job.upstream)
         context = StoreFitContext(bench, job, bench.maps(tuple(steps), fits))
-        state = build_repair(last).fit(context)
+        state = storable(build_repair(last).fit(context), last)
+        bench.require_untouched(last)
         seconds = time.perf_counter() - started
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".writing")
-            save_file({k: v.contiguous() for k, v in state.items()}, partial, metadata={"seconds": f"{seconds:.6f}"})
+            save_file(state, partial, metadata={"seconds": f"{seconds:.6f}"})
             partial.replace(path)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error}", "free space, or use --cache") from error

@@ -6,7 +6,7 @@ import traceback as tracebacks
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vitbench.errors import NotApplicableError, UnavailableError
+from vitbench.errors import NotApplicableError, UnavailableError, in_a_line
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,4 @@ def failure(error: BaseException, stage: str) -> Outcome:
     elif isinstance(error, UnavailableError):
         status = "unavailable"
     name = type(error).__name__
-    return Outcome(status, str(error) or name, traceback=tracebacks.format_exc(), error_type=name, stage=stage)
+    return Outcome(status, in_a_line(error), traceback=tracebacks.format_exc(), error_type=name, stage=stage)

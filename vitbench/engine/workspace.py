@@ -40,7 +40,7 @@ class Workspace:
             if state.status == "download" and self._fetch:
                 state = self._fetched(card, state)
             self._backbones[name] = BackboneState(
-                card, state.status, state.digest, state.reason, state.remedy, state.loader
+                card, state.status, state.digest, state.reason, state.remedy, state.loader + card.code
             )
         return self._backbones[name]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from vitbench.backbones.base import Backbone
@@ -12,6 +13,7 @@ from vitbench.catalogue.cards import RepairCard
 from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.repairs import kinds
 from vitbench.catalogue.views import View
+from vitbench.errors import RepairError
 from vitbench.tokens.types import Tokens
 
 P = TypeVar("P")
@@ -72,12 +74,19 @@ class Repair(Generic[P]):
         return backbone
 
     def map(self, tokens: Tokens, states: Mapping[str, State]) -> Tokens:
-        """Apply `map_field` to every field it acts on; where it needs a fit, to those it was fitted for."""
+        """Apply `map_field` to every field it acts on; where it needs a fit, to those it was fitted for.
+
+        Sealed: write `map_field`. Raises RepairError where that gives something else than tokens of the same grid.
+        """
         mapped = tokens
         for name, x in tokens.fields.items():
             fitted = name in states or not self.card.needs_fit
             if fitted and acts_on(kinds(self.card, self.params), name):
-                mapped = mapped.with_field(name, self.map_field(x, states.get(name, {}), tokens, name))
+                before = 0 if x.is_inference() else x._version
+                value = self.map_field(x, states.get(name, {}), tokens, name)
+                if not x.is_inference() and x._version != before:
+                    self._broken("map_field writes into the tokens it is given", "return new ones: x.clone() first")
+                mapped = mapped.with_field(name, self._checked(value, x, name))
         return mapped
 
     def map_field(self, x: Tensor, state: State, tokens: Tokens, name: str) -> Tensor:
@@ -87,3 +96,29 @@ class Repair(Generic[P]):
         of the batch.
         """
         return x
+
+    def _checked(self, value: Any, x: Tensor, name: str) -> Tensor:
+        """What `map_field` made of a field x. A NaN would become a number of some task, and another grid other labels."""
+        if not isinstance(value, Tensor):
+            self._broken(f"map_field gave a {type(value).__name__} for {name!r}", "return a tensor like x")
+        if value.shape[:-1] != x.shape[:-1] or not value.shape[-1]:
+            self._broken(
+                f"map_field made {tuple(value.shape)} of {name!r}, which is {tuple(x.shape)}",
+                "only the number of channels may change, and one must stay",
+            )
+        if value.dtype != x.dtype or value.device != x.device:
+            self._broken(
+                f"map_field made {value.dtype} on {value.device} of {name!r}, which is {x.dtype} on {x.device}",
+                "return .to(x)",
+            )
+        # NaN and infinity survive a sum, which reads the field once and writes nothing.
+        if not bool(value.sum(dtype=torch.float32).isfinite()):
+            lost = int((~value.isfinite()).any(-1).sum())
+            self._broken(
+                f"{lost} of {value[..., 0].numel()} tokens of {name!r} are not finite after map_field",
+                "look for divisions by zero",
+            )
+        return value
+
+    def _broken(self, what: str, remedy: str) -> NoReturn:
+        raise RepairError(f"repair {self.card.name!r}: {what}", remedy)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
@@ -29,7 +30,7 @@ from vitbench.catalogue.repairs import kinds, needs
 from vitbench.catalogue.views import View
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import Repair, State
-from vitbench.repairs.promises import STRENGTHS, ContractError, same, same_states
+from vitbench.repairs.promises import STRENGTHS, ContractError, edited, same, same_states, storable
 from vitbench.tokens.types import TokenRequest, Tokens
 from vitbench.tokens.views import Pixels
 
@@ -164,7 +165,7 @@ class Repaired:
         card = repair.card
         if not card.needs_fit:
             return Repaired(repair, plain, {})
-        state = repair.fit(ImageContext("patch", plain, needs(card, repair.params), seed, hw=hw))
+        state = storable(repair.fit(ImageContext("patch", plain, needs(card, repair.params), seed, hw=hw)), card.name)
         return Repaired(repair, plain, {"patch": state})
 
     @property
@@ -173,8 +174,8 @@ class Repaired:
 
     def tokens(self, seed: int, which: slice = slice(None), hw: tuple[int, int] = SQUARE) -> Tokens:
         """Repaired tokens of (some of) the four pictures of a seed."""
-        edited = self.repair.edit(self.plain, self.states.get("patch", {}))
-        return self.repair.map(_tokens(edited, self.fields, seed, which, hw), self.states)
+        repaired = edited(self.repair, self.plain, self.states.get("patch", {}))
+        return self.repair.map(_tokens(repaired, self.fields, seed, which, hw), self.states)
 
     def unrepaired(self, seed: int) -> Tokens:
         return _tokens(self.plain, self.fields, seed)
@@ -284,10 +285,11 @@ def backbone_is_left_alone(repair: Repair[Any]) -> None:
 
 
 def state_round_trip(repair: Repair[Any]) -> None:
-    """A state written to safetensors and read back gives the same tokens, bit for bit."""
+    """A state written to safetensors and read back gives another process the same tokens, bit for bit."""
+    afresh = deepcopy(repair)
     for repaired in _each(repair):
         back = {name: load(save(dict(state))) if state else {} for name, state in repaired.states.items()}
-        a, b = repaired.tokens(7), replace(repaired, states=back).tokens(7)
+        a, b = repaired.tokens(7), replace(repaired, repair=afresh, states=back).tokens(7)
         for name in repaired.fields:
             _same(a[name], b[name], f"{name} differs after the state was stored", repaired, tolerance=0)
 

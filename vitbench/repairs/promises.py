@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitbench.errors import VitbenchError
-from vitbench.repairs.base import State
+from vitbench.backbones.base import Backbone
+from vitbench.errors import RepairError, VitbenchError
+from vitbench.repairs.base import Repair, State
 
 # Parameters whose zero means: leave tokens as they are.
 STRENGTHS = ("m", "k", "strength", "epsilon", "top_k", "blocks")
@@ -19,6 +21,33 @@ class ContractError(VitbenchError):
     """A repair that breaks one of the promises of DESIGN 4.2."""
 
     exit_code = 1
+
+
+def edited(repair: Repair[Any], backbone: Backbone, state: State) -> Backbone:
+    """The backbone as a repair edits it. Raises RepairError where it gives something else back."""
+    found: Any = repair.edit(backbone, state)
+    if not isinstance(found, Backbone):
+        raise RepairError(
+            f"repair {repair.card.name!r}: edit gave a {type(found).__name__}",
+            "return a backbone, such as backbone.edited(...)",
+        )
+    return found
+
+
+def storable(state: Any, repair: str) -> dict[str, Tensor]:
+    """A state as it is written to a file: tensors of their own memory. Raises RepairError for anything else."""
+    if not isinstance(state, Mapping):
+        raise RepairError(
+            f"repair {repair!r}: fit gave a {type(state).__name__}, no state", "return a dict of tensors by name"
+        )
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise RepairError(
+                f"repair {repair!r}: fit gave a {type(value).__name__} for {key!r}", "a state holds tensors by name"
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise RepairError(f"repair {repair!r}: {key!r} of its fit is not finite", "look for divisions by zero")
+    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
 def same(a: Tensor, b: Tensor, problem: str, tolerance: float = TOLERANCE) -> None:

@@ -41,7 +41,8 @@ class Tokens:
         parts = joined_fields(name)
         if missing := [part for part in parts if part not in self.fields]:
             raise TokensError(
-                f"tokens have no field {missing[0]!r}", f"asked for were {', '.join(self.fields) or 'none'}"
+                f"tokens have no field {missing[0]!r}, only {', '.join(self.fields) or 'none'}",
+                "a repair says in `needs` of its card what else it reads, a task in `aux`",
             )
         if len(parts) == 1:
             return self.fields[parts[0]]
