@@ -1,6 +1,7 @@
 """Building timm ViTs and putting weights into them: shipped, given by file, or from timm's hub.
 
-Position embeddings are resampled by timm (bicubic with antialias), also for weights of other projects.
+Position embeddings are resampled by timm (bicubic with antialias), also for weights of other projects, unless another rule
+is asked for (`NAME[position=hub]`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from torch import nn
 
 from vitbench.backbones.checkpoints import load_weights
 from vitbench.backbones.lab import build_lab_vit
+from vitbench.backbones.positions import follow
 from vitbench.backbones.sparse import Sparse, entmax15
 from vitbench.backbones.vit import ViT, card_of
 from vitbench.catalogue.cards import BackboneCard
+from vitbench.catalogue.families import PositionParams
 from vitbench.catalogue.weights import WeightsState
 from vitbench.errors import UsageError
 
@@ -33,7 +36,8 @@ def build(card: BackboneCard, weights: WeightsState) -> ViT:
     else:
         module = create(card.timm_id)
         load_weights(module, Path(weights.path), card.name)
-    return ViT(_frozen(module), completed(card, module), weights.digest)
+    rule = card.options.get("params", PositionParams()).position
+    return ViT(_frozen(follow(module, rule, card.name)), completed(card, module), weights.digest)
 
 
 def build_lab(card: BackboneCard, weights: WeightsState) -> ViT:

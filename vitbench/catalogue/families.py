@@ -23,7 +23,28 @@ IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
 CLIP = (CLIP_MEAN, CLIP_STD)
 HALF = (HALF_MEAN, HALF_STD)
 
-LEARNED = "learned; timm: bicubic, antialias"
+PositionRule = Literal["timm", "hub", "transformers"]
+POSITION_RULES: dict[PositionRule, str] = {
+    "timm": "timm: bicubic, antialias",
+    "hub": "torch.hub: bicubic, no antialias, offset 0.1",
+    "transformers": "transformers: bicubic, no antialias",
+}
+
+
+@dataclass(frozen=True)
+class PositionParams:
+    """position: whose rule brings learned absolute positions to a grid that is not that of pretraining.
+
+    timm: bicubic with antialias to the exact size, in which torch.hub's register models and transformers'
+    `Dinov2WithRegisters` agree. hub: bicubic without antialias by scale factors (grid + 0.1) / pretraining grid, as torch.hub
+    does for DINO and for DINOv2 without registers, and as transformers' `Dinov2` once did. transformers: bicubic without
+    antialias to the exact size, as its `Dinov2` does now.
+    """
+
+    position: PositionRule = "timm"
+
+
+LEARNED = f"learned; {POSITION_RULES['timm']}"
 HUB_PLAIN = f"{LEARNED} (torch.hub: no antialias, offset 0.1)"
 HUB_REGISTERS = f"{LEARNED} (torch.hub: antialias, offset 0)"
 LEARNED_AND_ROPE = f"{LEARNED}; RoPE, rescaled to the pretraining grid"
@@ -69,6 +90,8 @@ class Family:
             "notes": self.notes,
             **self.changes.get(timm_id, {}),
         }
+        if LEARNED in self.position:
+            facts["options"] = {**facts.get("options", {}), "params": PositionParams()}
         named: dict[str, Any] = {"name": timm_id, "entry": TIMM_ENTRY, **facts}
         return BackboneCard(kind="model", patch_px=patch_px, embed_dim=dim, timm_id=timm_id, **named)
 

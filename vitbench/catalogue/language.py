@@ -100,7 +100,7 @@ def describe_text(name: str, weights: Mapping[str, str] | None = None, offline: 
     if tower.hub and (snapshot := hub.cached(tower.hub, TWO_TOWER_FILES)):
         return TextState("ready", tower, snapshot.revision[:16], str(snapshot.file))
     reason = f"the text tower of {card.name!r} is not on this machine"
-    remedy = f"pass --weights {card.name}=FILE, an open_clip checkpoint with both towers"
+    remedy = f"pass --weights {card.name.partition('[')[0]}=FILE, an open_clip checkpoint with both towers"
     if not tower.hub:
         return TextState("unavailable", tower, reason=reason, remedy=remedy)
     remedy += f", or run `hf download {tower.hub} {TWO_TOWER_FILES[0]}` where there is a network"

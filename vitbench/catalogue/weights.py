@@ -20,7 +20,7 @@ from typing import Literal
 from vitbench import paths
 from vitbench.catalogue import BACKBONES, hub
 from vitbench.catalogue.cards import BackboneCard
-from vitbench.catalogue.families import TIMM_ENTRY
+from vitbench.catalogue.families import POSITION_RULES, TIMM_ENTRY, PositionParams
 from vitbench.errors import UsageError, WeightsError
 from vitbench.identity import digest
 from vitbench.selection import Term, overrides, parse_term, with_params
@@ -49,12 +49,14 @@ def describe_backbone(
     weights = weights or {}
     term = parse_term(name)
     base, at, _step = term.name.partition("@")
-    if at and name not in weights:
-        raise UsageError(f"no weights for checkpoint {name!r}", f"pass --weights {name}=FILE")
-    card = _card(Term(base, term.params))
+    if at and term.name not in weights:
+        raise UsageError(f"no weights for checkpoint {name!r}", f"pass --weights {term.name}=FILE")
+    card = backbone_card(Term(base, term.params))
     if at:
         card = replace(card, name=name)
-    return card, _state(card, weights.get(name, weights.get(card.name, "")), offline or hub.set_offline())
+    # Weights go by the name without parameters, too: it is the same file.
+    given = next((weights[known] for known in (name, card.name, term.name) if known in weights), "")
+    return card, _state(card, given, offline or hub.set_offline())
 
 
 def _state(card: BackboneCard, given: str, offline: bool) -> WeightsState:
@@ -82,7 +84,7 @@ def _state(card: BackboneCard, given: str, offline: bool) -> WeightsState:
         return WeightsState("ready", "timm", snapshot.revision[:16], str(snapshot.file))
     reason = f"the weights of {card.name!r} are not on this machine"
     status: Literal["download", "unavailable"] = "unavailable" if offline else "download"
-    return WeightsState(status, "timm", reason=reason, remedy=hub.remedy(repo, card.name))
+    return WeightsState(status, "timm", reason=reason, remedy=hub.remedy(repo, card.name.partition("[")[0]))
 
 
 def hub_repository(card: BackboneCard) -> str:
@@ -96,22 +98,28 @@ def fetch_weights(card: BackboneCard) -> WeightsState:
     return WeightsState("ready", "timm", snapshot.revision[:16], str(snapshot.file))
 
 
-def _card(term: Term) -> BackboneCard:
-    if term.name.startswith("timm:"):
-        if term.params:
-            raise UsageError(f"backbone {term.name!r} takes no parameters")
-        return timm_card(term.name.removeprefix("timm:"))
-    card = BACKBONES.get(term.name)
+def backbone_card(term: Term) -> BackboneCard:
+    """The card of a name (`timm:ID` for any timm ViT) with its parameters put in. Raises UsageError for what is none."""
+    timm_id = term.name.removeprefix("timm:")
+    card = BACKBONES.get(term.name) if timm_id == term.name else timm_card(timm_id)
     if not term.params:
         return card
     if "params" not in card.options:
+        if any(key == "position" for key, _ in term.params):
+            raise UsageError(f"backbone {term.name!r} has no learned positions to resample", f"it has {card.position}")
         raise UsageError(f"backbone {term.name!r} takes no parameters")
     default = card.options["params"]
     params = with_params(default, term, "backbone")
+    changed = overrides(default, params)
+    name, options = str(Term(card.name, changed)), {**card.options, "params": params}
+    if isinstance(params, PositionParams):
+        position = re.sub(f"{POSITION_RULES['timm']}( \\([^)]*\\))?", POSITION_RULES[params.position], card.position)
+        # The twin follows the same rule, so that registers are all it differs in.
+        twin = card.register_twin and str(Term(card.register_twin, changed))
+        return replace(card, name=name, options=options, position=position, register_twin=twin) if changed else card
     if params.patch_px < 1:
         raise UsageError(f"backbone {term.name!r}: patch_px={params.patch_px} is not a size in pixels")
-    name = str(Term(card.name, overrides(default, params)))
-    return replace(card, name=name, patch_px=params.patch_px, options={**card.options, "params": params})
+    return replace(card, name=name, patch_px=params.patch_px, options=options)
 
 
 def timm_card(timm_id: str) -> BackboneCard:
@@ -132,7 +140,8 @@ def timm_card(timm_id: str) -> BackboneCard:
         embed_dim=0,
         depth=0,
         timm_id=timm_id,
-        position="timm: bicubic, antialias",
+        position=POSITION_RULES["timm"],
+        options={"params": PositionParams()},
     )
 
 

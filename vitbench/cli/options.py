@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,7 +145,7 @@ def suite_slots(suite: str, loaded: Loaded) -> frozenset[Slot]:
     from vitbench.choices import Filters, choose
     from vitbench.identity import Slot
 
-    known = sorted({e.slot.backbone.partition("+")[0] for e in loaded.entries if "@" in e.slot.backbone})
+    known = sorted({re.split(r"[+[]", e.slot.backbone)[0] for e in loaded.entries if "@" in e.slot.backbone})
     choices = choose(suite, Filters(), checkpoints=known).choices
     return frozenset(Slot(c.backbone, c.repair, c.task.text, c.dataset, c.seed) for c in choices)
 

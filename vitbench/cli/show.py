@@ -38,6 +38,8 @@ def find(name: str) -> tuple[str, Any]:
     import difflib
 
     from vitbench import catalogue as c
+    from vitbench.catalogue.weights import backbone_card
+    from vitbench.selection import parse_term
     from vitbench.suite import load_suite, suite_names
 
     task, at, protocol = name.partition("@")
@@ -49,6 +51,8 @@ def find(name: str) -> tuple[str, Any]:
             return registry.kind, registry.get(name)
     if name in suite_names():
         return "suite", load_suite(name)
+    if name.startswith("timm:") or name.partition("[")[0] in c.BACKBONES:
+        return c.BACKBONES.kind, backbone_card(parse_term(name))
     known = [n for registry in registries for n in registry.names()] + suite_names()
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     raise UsageError(

@@ -59,6 +59,8 @@ def parse_weights(items: list[str]) -> tuple[tuple[str, str], ...]:
         name, equals, path = item.partition("=")
         if not equals or not name or not path:
             raise UsageError(f"--weights {item!r}", "it needs the form NAME=PATH")
+        if "[" in name:
+            raise UsageError(f"--weights {item!r}", "write the name without brackets: one file serves all parameters")
         out += expand_series(name, path)
     return tuple(out)
 
