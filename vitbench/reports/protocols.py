@@ -55,7 +55,7 @@ def page(card: TaskCard, protocol: Protocol) -> str:
         _table(settings, ("setting", "value", "meaning")),
         "## Measures",
         _table(_measures(card), ("measure", "unit", "better", "interval")),
-        meaning(card.metric),
+        meaning(str(card.metric)),
     ]
     if protocol.differs:
         sections += ["## How it differs", protocol.differs]

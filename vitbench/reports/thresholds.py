@@ -43,7 +43,7 @@ class Thresholds(_Strict):
     def least(self, task: str, metric: str, unit: str, baseline: float) -> float:
         """The least change of a headline that matters, in its own unit."""
         name = task.partition("@")[0]
-        kind = TASKS.get(name).metric if name in TASKS else ""
+        kind = str(TASKS.get(name).metric) if name in TASKS else ""
         points = unit in ("%", "fraction")
         amount = self.metrics.get(kind, {}).get(metric, self.default.percent if points else self.default.share)
         if points:
