@@ -62,9 +62,9 @@ def _many() -> list[Figure]:
         one = tuple(e for e in entries if e.slot.task == entries[0].slot.task)
         table = best_of(lambda: build(Loaded(one)))
         whole = best_of(lambda: build(loaded[-1]), 1)
-        typed, narrowed = (
+        typed, narrowed, alone = (
             min(run_command(["leaderboard", "--records", str(root), *more]).seconds for _ in range(2))
-            for more in ([], ["-t", one[0].slot.task])
+            for more in ([], ["-t", one[0].slot.task], ["-b", one[0].slot.backbone])
         )
     return [
         Figure(f"reading {len(entries)} records, first time", cold, "s", "<= 5 s"),
@@ -73,6 +73,7 @@ def _many() -> list[Figure]:
         Figure("all 20 tables of them", whole, "s", ""),
         Figure("`vitbench leaderboard` over all of them, index included", typed, "s", ""),
         Figure("`vitbench leaderboard -t` of one table, index included", narrowed, "s", ""),
+        Figure("`vitbench leaderboard -b` of one backbone in all tables, index included", alone, "s", ""),
     ]
 
 

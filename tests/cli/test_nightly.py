@@ -74,6 +74,17 @@ def test_a_first_a_quiet_and_a_bad_night(
     assert JUnitXml.fromstring(Path("nightly/nightly.xml").read_bytes()).failures == 2
 
 
+def test_a_report_that_cannot_be_written_is_said_before_the_night_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(SUITE)
+    Path("nightly").write_text("a file")
+    assert run("nightly", "--suite", "tiny.toml", "--workers", "0") == 2
+    assert "cannot write nightly" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_every_cell_of_the_nightly_suite_is_one_of_the_lab_suite() -> None:
     """Only then are the accepted records of the lab the baseline of every night."""
     nightly, lab = (

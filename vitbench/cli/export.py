@@ -92,10 +92,7 @@ def _eval_ever(found: list[Record], out: Path, organisation: str | None, relatio
         raise NothingSelectedError("no measured metric to export", "`vitbench run` makes some")
     for name, text in made.documents.items():
         path = out / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordError(f"cannot write {path.parent}: {error.strerror or error}", "name another --out") from None
+        o.make_folder(path.parent)
         o.write_text(path, text)
     left = f"; {made.left_out} metrics without value or upper bound left out" if made.left_out else ""
     print(f"{made.results} results of {len(made.documents)} models in {out}{left}")

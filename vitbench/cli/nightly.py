@@ -47,6 +47,7 @@ def nightly(
 
     wanted, least = parse_fail_on(fail_on), load_thresholds(thresholds)
     suite = suite or str(o.config().get("suite", "nightly"))
+    o.make_folder(out)  # not after hours of work
     opts = o.run_options(
         records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers,
         decoders=decoders, cache_budget=parse_bytes(cache_budget), timeout_s=timeout, command=("vitbench", *sys.argv[1:]),
@@ -59,7 +60,6 @@ def nightly(
     night = Night(utc, name, commit, tuple({p.night for p in past.points}))
     found = _compared(plan, own, opts.records, baseline, least, past.problems)
     series = trends(past.points, least, [cell.slot for cell in plan.cells])
-    out.mkdir(parents=True, exist_ok=True)
     texts = {
         "nightly.md": nightly_markdown(found, series, wanted, night),
         "nightly.html": nightly_html(found, series, wanted, night),

@@ -86,6 +86,15 @@ def config() -> dict[str, Any]:
     return data
 
 
+def with_plugins(plugin: list[str] | None) -> tuple[str, ...]:
+    """Load the plug-ins of `vitbench.toml` and of the command line; returns their files."""
+    from vitbench.plugins import load_plugins
+
+    files = (*config().get("plugins", []), *(plugin or []))
+    load_plugins(files)
+    return files
+
+
 def run_options(
     records: Path | None, cache: Path | None, data_root: Path | None, weights: list[str] | None,
     plugin: list[str] | None, **other: Any,
@@ -93,11 +102,9 @@ def run_options(
     """Command line over `vitbench.toml` over environment over defaults; loads the plugins."""
     from vitbench.engine.options import RunOptions, parse_weights
     from vitbench.paths import cache_dir
-    from vitbench.plugins import load_plugins
 
     settings = config()
-    plugins = (*settings.get("plugins", []), *(plugin or []))
-    load_plugins(plugins)
+    plugins = with_plugins(plugin)
     root = data_root or settings.get("data_root") or os.environ.get("VITBENCH_DATA")
     given = [f"{k}={v}" for k, v in settings.get("weights", {}).items()] + list(weights or [])
     return RunOptions(
@@ -188,3 +195,11 @@ def write_text(out: Path, text: str) -> None:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RecordError(f"cannot write {out}: {error.strerror or error}", "name another file with --out") from None
+
+
+def make_folder(out: Path) -> None:
+    """A folder for reports. Raises RecordError naming it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"cannot write {out}: {error.strerror or error}", "name another folder with --out") from None
