@@ -7,10 +7,18 @@ import itertools
 import numpy as np
 import pytest
 
+from vitbench.backbones.load import load_backbone
 from vitbench.catalogue import DATASETS
+from vitbench.catalogue.tasks.retrieval import InstanceSettings
 from vitbench.data import perturbed
 from vitbench.data.load import load
 from vitbench.data.scenes import SMALLEST_PART, render
+from vitbench.tasks.base import Batch
+from vitbench.tasks.instance_retrieval import InstanceRetrieval
+from vitbench.tasks.memory import MemoryStream
+from vitbench.tokens.types import TokenRequest
+
+from ..tasks.streams import context
 
 SIZE = 96
 ROOM = SIZE * (perturbed.WIDER - 1)  # pixels a window may move by
@@ -97,6 +105,29 @@ def test_objects_keep_their_numbers_and_those_cut_have_the_box_of_what_is_seen_o
         for box, number in zip(made["boxes"], made["boxes_track"], strict=True):
             rows, cols = np.nonzero(made["segmentation"] == number)
             assert box.tolist() == [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
+
+
+def found(name: str, level: int, scenes: int = 8) -> float:
+    """Share of the objects at a level that a backbone finds among those of the first samples."""
+    backbone = load_backbone(name)
+    samples = [
+        perturbed.blurred(6, index, shown, 192) | {"frames": {"index": shown, "count": perturbed.LEVELS}}
+        for index in range(scenes)
+        for shown in (0, level)
+    ]
+    keys = [f"{index}/{shown}" for index in range(scenes) for shown in (0, level)]
+    tokens = backbone.tokens([sample["image"] for sample in samples], TokenRequest(("patch",)), keys)
+    rows = InstanceRetrieval(InstanceSettings()).measure(None, MemoryStream([Batch(tokens, samples)]), context())
+    return float(rows.stats["hit"].mean())
+
+
+def test_a_trained_backbone_finds_objects_again_which_blur_prevents_and_controls_do_not():
+    """Moved and in another light but not blurred: so the controls lose, which they must."""
+    controls = [found(name, 1) for name in ("random_vit", "patch_colour", "position_only")]
+    clear, blurred = found("lab_ssl", 1), found("lab_ssl", 4)
+    assert clear > 0.8
+    assert max(controls) < clear / 2
+    assert blurred < clear / 1.5
 
 
 def test_unknown_splits_are_named():
