@@ -85,7 +85,9 @@ class StreamDepthSettings(StreamSettings):
     beta1: str = setting("0.9", "first moment of AdamW; HIGH/LOW falls while the rate rises, and rises again")
     beta2: float = setting(0.999, "second moment of AdamW")
     clip: float = setting(35.0, "largest norm of a head's gradient")
-    mean_only: int = setting(100, "first iterations, in which the loss is the squared mean of the log error alone")
+    mean_only: int = setting(
+        100, "first iterations, in which the loss is the squared mean of the log error alone: few of all, at low rates"
+    )
     images_per_loss: int = setting(2, "images over which the loss takes its mean and variance (the source: one GPU's)")
     crop: Literal["none", "eigen", "garg"] = setting("eigen", "part of the image that is scored (NYUv2, KITTI)")
     flip: bool = setting(True, "average the depths of each test image with those of its mirror image")
