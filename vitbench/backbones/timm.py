@@ -1,7 +1,7 @@
 """Building timm ViTs and putting weights into them: shipped, given by file, or from timm's hub.
 
 Position embeddings are resampled by timm (bicubic with antialias), also for weights of other projects, unless another rule
-is asked for (`NAME[position=hub]`).
+is asked for (`NAME[position=hub]`); a file of another pretraining grid is brought to that of the model by timm in any case.
 """
 
 from __future__ import annotations
