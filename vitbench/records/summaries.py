@@ -53,7 +53,8 @@ class _Current(_Needed):
 def summarised(path: str) -> tuple[Summary, bytes]:
     """The fields of an entry as JSON data, and the headline's replicates as float32 bytes. Raises RecordError."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - tens of thousands of Path objects cost as much as reading
+        # Tens of thousands of Path objects, or of buffers, cost as much as reading.
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             content = file.read()
     except OSError as error:
         raise RecordError(f"record {path} cannot be read: {error.strerror or error}") from None
