@@ -182,8 +182,10 @@ def test_frames_out_of_order_and_keys_without_a_video_are_said():
 def test_a_frame_of_another_grid_is_named():
     stream = clips_stream(1, 4, "val", 3, batch_size=1)
     second = stream.batches[1]
-    wider = {name: x.repeat(1, 1, 2, *[1] * (x.ndim - 3)) for name, x in second.tokens.fields.items() if x.ndim == 4}
-    stream.batches[1] = replace(second, tokens=replace(second.tokens, fields=wider))
+    (h, w), old = second.tokens.geometry.grid_hw, second.tokens.geometry
+    wider = Geometry(old.patch_px, (h, 2 * w), old.placements)
+    fields = {"patch": second.tokens["patch"].repeat(1, 1, 2, 1)}
+    stream.batches[1] = replace(second, tokens=replace(second.tokens, fields=fields, geometry=wider))
     with pytest.raises(TokensError, match=r"video 'val-0', frame 1: .* one size"):
         LabelPropagation(PropagationSettings()).measure(None, stream, context())
 

@@ -13,8 +13,8 @@ AT_LEAST = {
     **dict.fromkeys(
         ("k", "top_k", "select_images", "blocks", "components", "restarts", "draws", "every", "every_px"), 1
     ),
-    **dict.fromkeys(("c_steps", "lambda_steps", "max_iter", "iterations", "epochs", "batch", "images_per_loss"), 1),
-    **dict.fromkeys(("context", "radius", "memory_size", "shots", "n_per_class", "bias_steps"), 0),
+    **dict.fromkeys(("c_steps", "lambda_steps", "max_iter", "iterations", "batch", "images_per_loss"), 1),
+    **dict.fromkeys(("context", "radius", "memory_size", "shots", "n_per_class", "bias_steps", "epochs"), 0),
     "bins": 2,
 }
 ABOVE_ZERO = ("temperature", "tolerance", "max_depth_m")

@@ -10,18 +10,34 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from torch import Tensor
 
 from vitbench.catalogue.cards import DatasetCard, TaskCard
+from vitbench.errors import DataError
 from vitbench.records.rows import Rows
+from vitbench.tokens.checks import check_tokens
 from vitbench.tokens.types import Tokens
 
 S = TypeVar("S")
+MAPS = ("segmentation", "depth")  # targets with a value per pixel
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokens of a few images of one grid size, and their targets (one dict of dataset columns per image)."""
+    """Tokens of a few images of one grid size, and their targets (one dict of dataset columns per image).
+
+    Raises TokensError for tokens that are not finite or of another grid, DataError for targets that are no maps or too few.
+    """
 
     tokens: Tokens
     targets: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        check_tokens(self.tokens)
+        if len(self.targets) != len(self.tokens.keys):
+            raise DataError(f"{len(self.tokens.keys)} images have {len(self.targets)} targets", "give one for each")
+        for key, target in zip(self.tokens.keys, self.targets, strict=True):
+            for name in MAPS:
+                shape = getattr(target.get(name), "shape", (1, 1))
+                if len(shape) != 2 or not all(shape):
+                    raise DataError(f"image {key!r}: {name} has shape {tuple(shape)}", "a map has rows and columns")
 
 
 class TokenStream(Protocol):
