@@ -91,25 +91,29 @@ def measure() -> list[Figure]:
 def _compared(use: Asked, folder: str, cores: int, threads: Decoders, processes: Decoders) -> list[Figure]:
     processes.close()
     use.run(folder, BATCH, threads)  # imports and indexes
+    memory = _memory(use, folder, "threads", threads)  # before there are processes
     started = time.perf_counter()
     use.run(folder, BATCH, processes)
     start = time.perf_counter() - started
     slow, fast = interleaved(
         lambda: use.run(folder, use.images, threads), lambda: use.run(folder, use.images, processes), times=3
     )
-    figures = [
+    return [
         Figure(f"{use.name} by threads, {cores} cores", use.images / slow, "images/s", ""),
         Figure(f"{use.name} by processes, {cores} cores", slow / fast, "of threads", ">= 1 from 4 cores on"),
         Figure("first images of processes just started", start, "s", ""),
         Figure("images that threads make in that time", start * use.images / slow, "images", f"< {MANY}"),
+        *memory,
+        *_memory(use, folder, "processes", processes),
     ]
-    for name, decoders in (("threads", threads), ("processes", processes)):
-        small, large = (_peak(use, folder, count, decoders) for count in (use.images // 4, use.images))
-        figures.append(Figure(f"{use.name} by {name}, peak memory", large / 1e6, "MB", ""))
-        figures.append(
-            Figure(f"{use.name} by {name}, peak memory at 4 x the images", large / small, "of that at 1 x", "about 1")
-        )
-    return figures
+
+
+def _memory(use: Asked, folder: str, name: str, decoders: Decoders) -> list[Figure]:
+    small, large = (_peak(use, folder, count, decoders) for count in (use.images // 4, use.images))
+    return [
+        Figure(f"{use.name} by {name}, peak memory", large / 1e6, "MB", ""),
+        Figure(f"{use.name} by {name}, peak memory at 4 x the images", large / small, "of that at 1 x", "about 1"),
+    ]
 
 
 def _write(root: Path) -> None:
