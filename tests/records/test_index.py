@@ -14,10 +14,11 @@ from vitbench.errors import RecordError
 from vitbench.identity import Slot, cell_identity
 from vitbench.records import index, reading
 from vitbench.records.frames import load_records
+from vitbench.records.index import Entry
 from vitbench.records.inference import MetricValue
 from vitbench.records.schema import Record
 from vitbench.records.store import record_files, record_path, write
-from vitbench.records.summaries import _step_by_step, comparable_part, summarised
+from vitbench.records.summaries import FIELDS, _step_by_step, comparable_part, summarised
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,10 @@ def values(root: Path) -> dict[str, float | None]:
     assert loaded.superseded == direct.superseded
     assert len(loaded.problems) == len(direct.problems)
     return {e.slot.backbone: e.value for e in loaded.entries}
+
+
+def test_an_entry_is_a_summary_between_its_path_and_its_replicates() -> None:
+    assert Entry._fields == ("path", *FIELDS, "draws")
 
 
 def test_an_entry_holds_what_tables_need(tmp_path: Path) -> None:

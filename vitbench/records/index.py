@@ -27,12 +27,12 @@ from vitbench.records.store import Problem, record_files
 from vitbench.records.summaries import Summary, summary_of
 
 WORTHWHILE = 1500  # of fewer records no index is kept
-_FORMAT = 3
+_FORMAT = 4
 _PAGE_BYTES = 1 << 16  # replicates of a record within one page
 
 
 class Entry(NamedTuple):
-    """What tables need of a record: its headline with replicates, status and cost.
+    """What tables need of a record: path, the FIELDS of a summary, and the replicates of its headline.
 
     path: relative to the records folder.
     comparable: digest of what must agree before two numbers may be compared (`comparable_part` of the identity).
@@ -53,7 +53,6 @@ class Entry(NamedTuple):
     ci_high: float | None = None
     n: int = 0
     note: str = ""
-    draws: Draws | None = None
     draws_key: str = ""
     comparable: str = ""
     forwards_per_image: float | None = None
@@ -66,6 +65,7 @@ class Entry(NamedTuple):
     dirty: bool | None = None
     utc: str = ""
     flags: tuple[str, ...] = ()
+    draws: Draws | None = None
 
     @staticmethod
     def of(record: Record, path: str = "") -> Entry:
@@ -112,8 +112,8 @@ def load(root: Path, use_index: bool = True) -> Loaded:
     for name in stamps:
         _, content, draws = fresh.get(name) or known[name]
         summary = from_json(content)
-        if "problem" in summary:
-            problems.append(Problem(root / name, summary["problem"]))
+        if isinstance(summary, str):
+            problems.append(Problem(root / name, summary))
         else:
             entries.append(_entry(name, summary, draws))
     gone = known.keys() - stamps.keys()
@@ -148,9 +148,9 @@ def _stamp(entry: os.DirEntry[str]) -> str:
 
 
 def _entry(path: str, summary: Summary, draws: bytes) -> Entry:
-    slot = Slot(*summary.pop("slot"))
-    summary["flags"] = tuple(summary["flags"])
-    return Entry(path=path, slot=slot, draws=np.frombuffer(draws, "<f4") if draws else None, **summary)
+    slot, *values, flags = summary
+    replicates = np.frombuffer(draws, "<f4") if draws else None
+    return Entry._make((path, Slot(*slot), *values, tuple(flags), replicates))
 
 
 def _index_path(root: Path) -> Path:

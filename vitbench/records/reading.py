@@ -24,7 +24,7 @@ from vitbench.records.collector import collector_paused
 from vitbench.records.summaries import summarised
 
 Read = tuple[bytes, bytes]
-"""Summary (or problem) of a record as JSON, and the headline's replicates as float32."""
+"""Summary of a record (or a problem, which is a text) as JSON, and the headline's replicates as float32."""
 
 SHARED = 8000  # fewer files than this are read sooner than helpers start
 _MOST = 8
@@ -32,7 +32,7 @@ _MOST = 8
 
 @collector_paused()
 def read_many(paths: Iterable[str]) -> dict[str, Read]:
-    """What tables need of each file; a file that is no record gives `{"problem": ...}`.
+    """What tables need of each file; of a file that is no record, why.
 
     paths may still be on their way, such as those of a folder being listed: helpers start up meanwhile.
     """
@@ -63,7 +63,7 @@ def read_one(path: str) -> Read:
     try:
         summary, draws = summarised(path)
     except RecordError as error:
-        summary, draws = {"problem": str(error)}, b""
+        return to_json(str(error)), b""
     return to_json(summary), draws
 
 

@@ -16,7 +16,16 @@ from vitbench.errors import RecordError
 from vitbench.identity import Slot, digest
 from vitbench.records.schema import SCHEMA_VERSION, Cost, Metric, Record, Status, document, validated
 
-Summary = dict[str, Any]
+Summary = list[Any]
+"""What tables need, in the order of FIELDS: names in every one of tens of thousands would be half of it."""
+
+FIELDS = (
+    *("slot", "identity", "status", "reason", "remedy"),
+    *("metric", "unit", "higher_is_better", "value", "ci_low", "ci_high", "n", "note", "draws_key", "comparable"),
+    *("forwards_per_image", "fit_seconds", "extra_parameters", "peak_memory_bytes", "seconds", "machine"),
+    *("commit", "dirty", "utc", "flags"),
+)
+_NO_METRIC = ("", "", True, None, None, None, 0, "")
 _MACHINE = ("device", "driver", "platform", "cpu")
 
 
@@ -94,30 +103,30 @@ def _replicates(record: Record | _Needed, where: str) -> bytes:
 
 def _summary(record: Record | _Needed) -> Summary:
     slot, cost, provenance = record.slot, record.cost, record.provenance
-    summary: Summary = {
-        "slot": [slot.backbone, slot.repair, slot.task, slot.dataset, slot.seed],
-        "identity": record.identity,
-        "status": record.status,
-        "reason": record.reason,
-        "remedy": record.remedy,
-        "draws_key": record.draws_key,
-        "comparable": _comparable(*(to_json(record.components.get(part, {})) for part in ("task", "data"))),
-        "forwards_per_image": cost.forwards_per_image,
-        "fit_seconds": cost.fit_seconds,
-        "extra_parameters": cost.extra_parameters,
-        "peak_memory_bytes": cost.peak_memory_bytes,
-        "seconds": sum(cost.seconds.values()) if cost.seconds else None,
-        "machine": " ".join(str(v) for name in _MACHINE if (v := provenance.get(name))),
-        "commit": str(provenance.get("commit", "")),
-        "dirty": provenance.get("dirty"),
-        "utc": str(provenance.get("utc", "")),
-        "flags": sorted(name for name, value in record.flags.items() if value is True),
-    }
-    metric = record.metrics.get(record.headline)
-    if metric is not None:
-        summary["metric"] = record.headline
-        summary |= metric.__dict__
-    return summary
+    m = record.metrics.get(record.headline)
+    measured = _NO_METRIC if m is None else (
+        record.headline, m.unit, m.higher_is_better, m.value, m.ci_low, m.ci_high, m.n, m.note,
+    )  # fmt: skip
+    return [
+        [slot.backbone, slot.repair, slot.task, slot.dataset, slot.seed],
+        record.identity,
+        record.status,
+        record.reason,
+        record.remedy,
+        *measured,
+        record.draws_key,
+        _comparable(*(to_json(record.components.get(part, {})) for part in ("task", "data"))),
+        cost.forwards_per_image,
+        cost.fit_seconds,
+        cost.extra_parameters,
+        cost.peak_memory_bytes,
+        sum(cost.seconds.values()) if cost.seconds else None,
+        " ".join(str(v) for name in _MACHINE if (v := provenance.get(name))),
+        str(provenance.get("commit", "")),
+        provenance.get("dirty"),
+        str(provenance.get("utc", "")),
+        sorted(name for name, value in record.flags.items() if value is True),
+    ]
 
 
 @lru_cache(maxsize=4096)
