@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from vitbench.heads.knn import Neighbours, attention_vote, exponential_vote, unit
+from vitbench.metrics.classification import hits
 
 
 def test_search_is_exact():
@@ -56,6 +57,9 @@ def test_votes_equal_dino(shared: Path, k: int):
     votes = exponential_vote(similarities, labels[train][indices], int(golden["num_classes"]), 0.07)
     np.testing.assert_allclose(votes, golden[f"k{k}_T0.07__votes"], rtol=1e-5, atol=1e-3)
     assert np.array_equal(votes.argmax(1), golden[f"k{k}_T0.07__pred"])
+    found = [hits(own.numpy(), int(label)) for own, label in zip(votes, labels[test], strict=True)]
+    top1, top5 = (100 * np.mean([f[name] for f in found]) for name in ("correct", "correct_top5"))
+    assert (top1, top5) == pytest.approx(tuple(golden[f"k{k}_T0.07__top1_top5"]))
 
 
 @settings(max_examples=60, deadline=None)

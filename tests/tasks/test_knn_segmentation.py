@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +162,29 @@ def test_void_is_left_out_unless_the_reference_is_reproduced():
     assert len(KnnSegmentation(HummingbirdSettings(memory_size=0)).fit(stream, context(2)).labels) == 2
     compat = KnnSegmentation(HummingbirdSettings(memory_size=0, compat=True)).fit(stream, context(2)).labels
     assert compat.sum(0).tolist() == [6, 2]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_under_compat_miou_is_the_best_of_all_renamings_with_absent_classes_at_zero(seed):
+    rng = np.random.default_rng(seed)
+    train, val = (made_up(rng, 2, (2, 3), 3, 255, split) for split in ("train", "val"))
+    for target in val.batches[0].targets:
+        target["segmentation"][target["segmentation"] == 3] = 0  # a class that is not there
+    task = KnnSegmentation(HummingbirdSettings(memory_size=0, k=3, compat=True))
+    memory = task.fit(train, context(4))
+    rows = task.measure(memory, val, context(4))
+    matrix = sum(task._score(b, i, _soft(memory, b, i), context(4)) for b in val for i in range(2))
+    best = 0.0
+    for names in itertools.permutations(range(4)):
+        renamed = matrix[:, list(names)]
+        union = renamed.sum(0) + renamed.sum(1) - renamed.diagonal()
+        best = max(best, float((renamed.diagonal() / np.maximum(union, 1)).mean()))
+    assert value(rows, "mIoU") == pytest.approx(100 * best)
+
+
+def _soft(memory, part, i):
+    tokens = part.tokens["patch"][i]
+    return memory.soft_labels(tokens.flatten(0, 1), 3, 0.02).reshape(*tokens.shape[:2], -1)
 
 
 def test_hungarian_matching_undoes_a_permutation_of_predictions():
