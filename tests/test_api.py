@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -55,3 +56,12 @@ def test_changed_weights_are_measured_again_and_unchanged_ones_are_not(tmp_path:
 def test_an_unknown_name_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="did you mean"):
         vitbench.evaluate("patch_color")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"limit": 0}, "--limit 0"), ({"dtype": "float8"}, "--dtype 'float8'"), ({"model": 3}, "int is no model")],
+)
+def test_what_the_command_line_refuses_is_refused_from_python_too(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        vitbench.evaluate(**{"model": "patch_colour", "limit": 4, **given})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitbench.choices import Filters, choose
 from vitbench.engine.options import RunOptions
-from vitbench.errors import NothingSelectedError
+from vitbench.errors import NothingSelectedError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,9 +67,13 @@ def _names(value: Names) -> tuple[str, ...]:
 
 
 def _wrapped(model: Any, name: str) -> Backbone:
+    from torch import nn
+
     from vitbench.backbones.base import Backbone
     from vitbench.backbones.wrap import wrap
 
+    if not isinstance(model, nn.Module | Backbone):
+        raise UsageError(f"{type(model).__name__} is no model", "give a backbone's name, a torch module or a Backbone")
     # A copy, because a compute dtype is set on the module: a model in training must not lose bits of its weights.
     return model if isinstance(model, Backbone) else wrap(copy.deepcopy(model), name=name)
 

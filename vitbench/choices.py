@@ -48,6 +48,12 @@ class Filters:
     skip_corrupt: bool = False
     draft: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.limit, int) and self.limit < 1:
+            raise UsageError(f"--limit {self.limit}", "it must be at least 1")
+        if self.dtype not in (None, "float32", "bfloat16", "float16"):
+            raise UsageError(f"--dtype {self.dtype!r}", "float32, bfloat16 or float16")
+
     @staticmethod
     def parse(
         backbones: str | None, repairs: str | None, tasks: str | None, datasets: str | None, seeds: str | None = None,
@@ -55,12 +61,8 @@ class Filters:
         draft: bool = False,
     ) -> Filters:  # fmt: skip
         """Comma-separated lists as typed."""
-        if limit is not None and limit < 1:
-            raise UsageError(f"--limit {limit}", "it must be at least 1")
         if limit is not None and subset is not None:
             raise UsageError("--limit and --subset exclude each other", "--subset stratified:N says how many, too")
-        if dtype not in (None, "float32", "bfloat16", "float16"):
-            raise UsageError(f"--dtype {dtype!r}", "float32, bfloat16 or float16")
         try:
             numbers = tuple(int(s) for s in split_list(seeds or ""))
         except ValueError:

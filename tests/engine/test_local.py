@@ -82,7 +82,8 @@ def test_a_task_that_raises_does_not_stop_the_others(
     plan, summary = bench.run(counting(), "none", TASKS)
     assert (summary.count(plan, "failed"), summary.count(plan, "ok")) == (1, 2)
     [bad] = [r for r in scan(bench.options.records)[0] if r.status == "failed"]
-    assert (bad.error.type, bad.error.message) == ("ValueError", "no depth today")
+    assert bad.error.type == "ValueError"
+    assert bad.error.message == "ValueError: no depth today (test_local.py:79)"
 
 
 def test_a_full_disk_stops_with_one_line_and_keeps_what_is_recorded(

@@ -86,7 +86,7 @@ class _Remembers(Repair[NoParams]):
 class _Unannounced(Repair[NoParams]):
     card = CARD
 
-    def map_field(self, x: Tensor, state: object, tokens: Any, name: str) -> Tensor:
+    def map_field(self, x: Tensor, state: object, tokens: Any, name: str) -> Any:
         return x / tokens["norms"][:, -1, :, :, None]
 
 
@@ -94,7 +94,7 @@ class _Raises(Repair[NoParams]):
     card = CARD
 
     def map_field(self, x: Tensor, state: object, tokens: Any, name: str) -> Tensor:
-        return {"a": x}["b"]
+        return {"a": x}["b"]  # a KeyError
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,8 @@ class TaskCard:
     """What is asked of the tokens, and what the planner must know of it.
 
     targets: dataset columns it needs. splits: those it reads, of "train" and "val". aux: further token fields for a given
-    settings instance (`aux(settings)`). metric: the kind in `vitbench.metrics` that owns rows and aggregate.
+    settings instance (`aux(settings)`). metric: the kind in `vitbench.metrics` that owns rows and aggregate, or measures of
+    its own (`vitbench.records.rows.Measure`).
     headline: the metric that leaderboards show; `secondary` metrics keep their bootstrap replicates too.
     marks: columns beside the targets that a data set must have with given settings (`boxes_hard`); without, not applicable.
     compared: a field that the tokens are compared with. Repairs map fields apart, each with statistics of its own: one that
@@ -172,7 +173,7 @@ class TaskCard:
     title: str
     family: Literal["dense", "image", "probe", "diagnostic", "video", "correspondence"]
     protocols: tuple[Protocol, ...]
-    metric: str
+    metric: str | tuple[Any, ...]
     headline: str
     targets: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("train", "val")

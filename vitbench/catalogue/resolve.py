@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from vitbench.catalogue import BACKBONES, DEFECTS, REPAIRS, TASKS
@@ -146,7 +147,18 @@ def repair_chain(text: str) -> tuple[RepairStep, ...]:
     for term in parse_chain(text):
         card = REPAIRS.get(term.name)
         steps.append(RepairStep(card, with_params(card.params, term, "repair")))
+    require_order([step.card for step in steps], text)
     return tuple(steps)
+
+
+def require_order(cards: Sequence[RepairCard], chain: str) -> None:
+    """Raises UsageError where a map of tokens comes before a change of the forward: it would run the other way round."""
+    for before, after in pairwise(cards):
+        if before.family in ("map", "add-on") and (after.edits or after.swaps):
+            raise UsageError(
+                f"repair {chain!r}: {after.name!r} changes the forward, which comes before any map of tokens",
+                f"write {after.name}+{before.name}",
+            )
 
 
 def expand_tasks(pattern: str) -> list[TaskRef]:

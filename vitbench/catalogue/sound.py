@@ -15,6 +15,7 @@ from typing import Any, Literal
 from vitbench.catalogue.cards import RepairCard, TaskCard, TaskSettings
 from vitbench.catalogue.fields import GRID_FIELDS, OTHER_FIELDS, parse_field
 from vitbench.errors import UsageError
+from vitbench.paths import PACKAGE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _BASES = {"repair": ("vitbench.repairs.base", "Repair"), "task": ("vitbench.tasks.base", "Task")}
@@ -110,5 +111,12 @@ def _require_task(card: TaskCard, refuse: Refuse) -> None:
         if not isinstance(protocol.settings, TaskSettings):
             raise refuse(f"the settings of {protocol.name!r} are no TaskSettings", "derive them from TaskSettings")
         _require_params(protocol.settings, "settings", refuse)
+    if isinstance(card.metric, str):
+        kinds = sorted(path.stem for path in (PACKAGE / "metrics").glob("[a-z]*.py"))
+        if card.metric not in kinds:
+            remedy = f"metric=(Measure(...), ...) of vitbench.records.rows, or a kind: {', '.join(kinds)}"
+            raise refuse(f"there is no kind of metric {card.metric!r}", remedy)
+    elif card.headline not in [measure.name for measure in card.metric]:
+        raise refuse(f"its headline {card.headline!r} is none of its measures", "name one of them")
     if unknown := [split for split in card.splits if split not in ("train", "val")]:
         raise refuse(f"it reads a split {unknown[0]!r}", "train, val, or both")

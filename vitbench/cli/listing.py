@@ -19,9 +19,7 @@ def list_entries(
     plugin: o.Plugin = None,
 ) -> None:
     """List backbones, defects, repairs, tasks, protocols, datasets or suites."""
-    from vitbench.plugins import load_plugins
-
-    load_plugins(plugin or ())
+    o.with_plugins(plugin)
     rows = entries(kind)
     if as_json:
         print(json.dumps(rows, indent=1))

@@ -21,16 +21,25 @@ def show(
     plugin: o.Plugin = None,
 ) -> None:
     """Show everything known about one entry: settings, source, licence, what differs from the paper."""
-    from vitbench.plugins import load_plugins
-
-    load_plugins(plugin or ())
+    o.with_plugins(plugin)
     kind, card = find(name)
     data = plain(card, words=not as_json)
     if as_json:
         print(json.dumps({"kind": kind, **data}, indent=1))
         return
-    print(f"{kind} {name}")
+    print(f"{kind} {name}" + _from(card))
     _print(data, indent=2)
+
+
+def _from(card: Any) -> str:
+    """Where an entry of somebody else comes from."""
+    from vitbench import catalogue as c
+
+    for registry in (c.BACKBONES, c.DEFECTS, c.REPAIRS, c.TASKS, c.DATASETS):
+        if getattr(card, "name", "") in registry and registry.get(card.name) is card:
+            origin = registry.origin(card.name)
+            return "" if origin == "vitbench" else f" ({origin})"
+    return ""
 
 
 def find(name: str) -> tuple[str, Any]:
@@ -68,6 +77,8 @@ def plain(value: Any, words: bool = False) -> Any:
     from vitbench.catalogue.cards import DatasetCard, Source, TaskSettings
     from vitbench.catalogue.tasks.settings import explained
 
+    if isinstance(value, type):
+        return value.__qualname__
     if isinstance(value, Source):
         return f"{value}, {value.url}" if words and value.url else str(value)
     if words and isinstance(value, DatasetCard):

@@ -136,7 +136,9 @@ def _travels(subject: Subject) -> None:
         try:
             again = pickle.loads(pickle.dumps(samples))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise Broken(f"{role}: samples cannot be sent to a worker: {error}") from error
+            raise Broken(
+                f"{role}: samples cannot be sent to a worker: {error}; decode in a function at the top of a file"
+            ) from error
         if not np.array_equal(again[0]["image"], samples[0]["image"]):
             raise Broken(f"{role}: a worker decodes another image")
         return

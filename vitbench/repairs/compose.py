@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, cast
 
 from vitbench.backbones.base import Backbone
@@ -12,6 +11,7 @@ from vitbench.catalogue import REPAIRS
 from vitbench.catalogue.cards import RepairCard
 from vitbench.catalogue.fields import acts_on
 from vitbench.catalogue.repairs import kinds, needs
+from vitbench.catalogue.resolve import require_order
 from vitbench.errors import UsageError
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.selection import Term, parse_chain, with_params
@@ -117,12 +117,7 @@ def _needs(parts: tuple[Repair[Any], ...]) -> tuple[str, ...]:
 
 def _chain_card(parts: tuple[Repair[Any], ...], name: str) -> RepairCard:
     cards = [part.card for part in parts]
-    for before, after in pairwise(cards):
-        if before.family in ("map", "add-on") and (after.edits or after.swaps):
-            raise UsageError(
-                f"repair {name!r}: {after.name!r} changes the forward, which comes before any map of tokens",
-                f"write {after.name}+{before.name}",
-            )
+    require_order(cards, name)
     sources = [card.source for card in cards if card.source is not None]
     return RepairCard(
         name=name,
