@@ -76,7 +76,7 @@ LABEL_PROPAGATION = TaskCard(
     protocols=(
         Protocol(
             name="dino",
-            version=1,
+            version=2,  # 1 brought first masks to some grids by another rounding than the source's
             settings=PropagationSettings(),
             summary="Every token takes the labels of the five most similar tokens near its own place in the first frame and "
             "the seven before, in frames of 480 pixels on the shorter side.",
