@@ -11,7 +11,7 @@ from vitbench.catalogue import BACKBONES, DATASETS, DEFECTS, REPAIRS, TASKS
 from vitbench.catalogue.resolve import expand_repairs, repair_chain
 from vitbench.catalogue.sound import require_sound
 from vitbench.errors import UsageError
-from vitbench.plugins import code_digest, load_plugins, register
+from vitbench.plugins import code_digest, load_plugins, loaded_code, register, require_code
 from vitbench.registry import Registry
 
 HEAD = """
@@ -45,7 +45,7 @@ def plugin(folder: Path, text: str, name: str = "mine.py") -> str:
     [
         ("x = 1\n", "carries a card"),
         ("import no_such_module\n", "no_such_module"),
-        ("def f(:\n", "SyntaxError"),
+        ("def f(:\n", r"SyntaxError: .*\(mine.py, line 1\)$"),
         ("x = 1\ny = {}['k']\n", r"KeyError: 'k' \(mine.py:2\)"),
         ("raise SystemExit('no')\n", "SystemExit: no"),
     ],
@@ -160,3 +160,15 @@ def test_a_class_registered_from_python_is_told_by_its_source() -> None:
     assert len(REPAIRS.get("here").code) == 16
     assert not REPAIRS.get("zscore").code
     assert code_digest("x = 1  # one") == code_digest("x=1") != code_digest("x = 2")
+
+
+def test_a_worker_that_finds_an_edited_plugin_refuses_it(tmp_path: Path) -> None:
+    body = f"class Mine(Repair):\n    card = card()\n{MAPS}"
+    file = plugin(tmp_path, body)
+    load_plugins([file])
+    planned = loaded_code()
+    require_code(planned)
+    plugin(tmp_path, body.replace("return x", "return x * 2"))
+    load_plugins([file])
+    with pytest.raises(UsageError, match=r"'mine' of plugin .*mine\.py was edited after the run began"):
+        require_code(planned)

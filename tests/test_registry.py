@@ -24,6 +24,8 @@ def registry() -> Registry[Card]:
 def test_an_unknown_name_says_what_was_probably_meant() -> None:
     with pytest.raises(UsageError, match="did you mean alpha"):
         registry().get("alpah")
+    with pytest.raises(UsageError, match="did you mean alpha"):
+        registry().get("ALPHA")
 
 
 def test_entries_are_imported_only_by_load() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,3 +57,27 @@ def test_a_value_outside_a_choice_names_the_choices() -> None:
 def test_canonical_brackets_round_trip(m: int, field: str, strict: bool) -> None:
     made = Params(m=m, field=field, strict=strict)  # type: ignore[arg-type]
     assert with_params(Params(), parse_term(str(Term("r", overrides(Params(), made)))), "repair") == made
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("r[m=2,m=3]", "m is given twice"),
+        ("r[cut=nan]", "cut='nan'"),
+        ("r(m=2)", r"write r\[m=2\]"),
+        ("r{m=2}", r"write r\[m=2\]"),
+    ],
+)
+def test_what_can_mean_two_things_or_nothing_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        with_params(Params(), parse_term(text), "repair")
+
+
+@pytest.mark.parametrize("text", ["a+", "+a", "a++b"])
+def test_a_chain_with_a_gap_is_shown_whole(text: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(repr(text))):
+        parse_chain(text)
+
+
+def test_blanks_before_brackets_do_not_count() -> None:
+    assert parse_term("r [m=2]") == parse_term("r[m=2]")

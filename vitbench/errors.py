@@ -22,7 +22,7 @@ def in_a_line(error: BaseException) -> str:
     said = " ".join(str(error).split())
     if isinstance(error, VitbenchError):
         return said
-    place = _place(error)
+    place = "" if isinstance(error, SyntaxError) else _place(error)  # that names its line itself
     return f"{type(error).__name__}{f': {said}' if said else ''}{f' ({place})' if place else ''}"
 
 

@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +67,24 @@ def register(target: Any, origin: str = "python", code: str | None = None) -> st
 def code_digest(source: str) -> str:
     """16 hex digits of what a Python source does: comments and layout do not count."""
     return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()[:16]
+
+
+def loaded_code() -> dict[str, str]:
+    """The digests of all that came from files, by kind and name: what a worker must have loaded too."""
+    return {
+        f"{registry.kind} {card.name!r} of {origin}": card.code
+        for registry in _REGISTRIES.values()
+        for card in registry
+        if (origin := registry.origin(card.name)).startswith("plugin ")
+    }
+
+
+def require_code(expected: Mapping[str, str]) -> None:
+    """Raises UsageError where a plug-in is not what it was when the run was planned."""
+    here = loaded_code()
+    for name, code in expected.items():
+        if here.get(name) != code:
+            raise UsageError(f"{name} was edited after the run began", "the same command again measures what it is now")
 
 
 def _own_code(target: Any) -> str:

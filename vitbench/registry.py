@@ -82,7 +82,8 @@ class Registry(Generic[C]):
         self._read_entry_points()
         if name in self._cards:
             return self._cards[name]
-        near = difflib.get_close_matches(name, self._cards, n=3, cutoff=0.5)
+        lower = {known.lower(): known for known in self._cards}
+        near = [lower[found] for found in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
         hint = f"did you mean {', '.join(near)}?" if near else f"`vitbench list {self.kind}s` shows all"
         raise UsageError(f"unknown {self.kind} {name!r}", hint)
 

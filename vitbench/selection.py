@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -51,8 +53,11 @@ def split_list(text: str) -> list[str]:
 def parse_term(text: str) -> Term:
     """`name[key=value,...]` -> Term."""
     name, bracket, rest = text.strip().partition("[")
+    name = name.strip()
     if not name:
         raise UsageError(f"empty name in {text!r}")
+    if wrong := re.fullmatch(r"(\w+)[({](\w+=.*)[)}]", name):
+        raise UsageError(f"{name!r}: parameters go in square brackets", f"write {wrong[1]}[{wrong[2]}]")
     if not bracket:
         return Term(name)
     if not rest.endswith("]"):
@@ -68,7 +73,10 @@ def parse_term(text: str) -> Term:
 
 def parse_chain(text: str) -> tuple[Term, ...]:
     """`a[x=1]+b` -> (a, b)."""
-    return tuple(parse_term(part) for part in split_outside(text, "+"))
+    parts = split_outside(text, "+")
+    if len(parts) > 1 and not all(parts):
+        raise UsageError(f"{text!r} has nothing on one side of a +", "write a+b")
+    return tuple(parse_term(part) for part in parts)
 
 
 def with_params(default: P, term: Term, kind: str) -> P:
@@ -81,6 +89,8 @@ def with_params(default: P, term: Term, kind: str) -> P:
     known = [f.name for f in dataclasses.fields(default)]
     changes: dict[str, Any] = {}
     for key, text in term.params:
+        if key in changes:
+            raise UsageError(f"{kind} {term.name!r}: {key} is given twice", "once is enough")
         if key not in known:
             raise UsageError(f"{kind} {term.name!r} has no parameter {key!r}", f"it has {', '.join(known) or 'none'}")
         changes[key] = convert(text, hints[key], f"{kind} {term.name!r}: {key}")
@@ -109,10 +119,10 @@ def convert(text: str, hint: Any, where: str) -> Any:
     elif hint is str:
         return text
     elif hint in (int, float):
-        try:
-            return hint(text)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            value = hint(text)
+            if value == value:  # nan equals nothing, itself included, so no two such cells would be the same
+                return value
     wanted = (
         " or ".join(str(o) for o in typing.get_args(hint))
         if origin is typing.Literal

@@ -42,3 +42,12 @@ def test_a_finished_stream_is_one_hundred_percent(tmp_path: Path, capsys: pytest
     for job in (*made.passes, *made.fits, *made.with_status("todo")):
         listener.finished(job, Outcome("ok"))
     assert capsys.readouterr().err.splitlines()[-1].startswith("100%")
+
+
+def test_plan_takes_every_option_of_run() -> None:
+    import inspect
+
+    from vitbench.cli.plan import plan
+    from vitbench.cli.run import run
+
+    assert inspect.signature(run).parameters.keys() <= inspect.signature(plan).parameters.keys()

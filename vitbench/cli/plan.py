@@ -15,18 +15,20 @@ def plan(
     tasks: o.Tasks = None, datasets: o.Datasets = None, seeds: o.Seeds = None, limit: o.Limit = None,
     subset: o.Subset = None, skip_corrupt: o.SkipCorrupt = False, draft: o.Draft = False,
     dtype: o.Dtype = None, records: o.Records = None, cache: o.Cache = None, data_root: o.DataRoot = None,
-    weights: o.Weights = None, plugin: o.Plugin = None, offline: o.Offline = False,
-    cache_budget: o.CacheBudget = None, cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
+    weights: o.Weights = None, plugin: o.Plugin = None, device: o.Device = "auto", offline: o.Offline = False,
+    workers: o.Workers = None, decoders: o.Decoders = None, cache_budget: o.CacheBudget = None, timeout: o.Timeout = None,
+    cells: Annotated[bool, typer.Option("--cells", help="List every cell.")] = False,
 ) -> None:  # fmt: skip
-    """Show passes, fits and cells without running anything."""
+    """Show passes, fits and cells without running anything; takes whatever `run` takes."""
     from vitbench.cli.run import missing
     from vitbench.engine.options import parse_bytes
     from vitbench.engine.workspace import Workspace
     from vitbench.plan import make_plan
 
     opts = o.run_options(
-        records, cache, data_root, weights, plugin, offline=offline, cache_budget=parse_bytes(cache_budget)
-    )
+        records, cache, data_root, weights, plugin, device=device, offline=offline, workers=workers, decoders=decoders,
+        cache_budget=parse_bytes(cache_budget), timeout_s=timeout,
+    )  # fmt: skip
     chosen = o.selected(
         suite, all_, backbones, repairs, tasks, datasets, seeds, limit, dtype, subset, skip_corrupt, draft,
         opts.weights,

@@ -63,7 +63,7 @@ def find(name: str) -> tuple[str, Any]:
     if name.startswith("timm:") or name.partition("[")[0] in c.BACKBONES:
         return c.BACKBONES.kind, backbone_card(parse_term(name))
     known = [n for registry in registries for n in registry.names()] + suite_names()
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     raise UsageError(
         f"unknown name {name!r}", f"did you mean {', '.join(near)}?" if near else "see `vitbench list KIND`"
     )

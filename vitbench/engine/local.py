@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vitbench.engine.options import RunOptions
 from vitbench.engine.outcome import Outcome, failure
 from vitbench.engine.schedule import Job, Schedule, Told, allowed_s, kind, told
-from vitbench.errors import RecordError, StorageError
+from vitbench.errors import RecordError, StorageError, VitbenchError
 from vitbench.jobs import CellJob, FitJob, PassJob, Plan, StreamJob
 from vitbench.records.schema import Record
 from vitbench.records.store import write
@@ -143,9 +143,12 @@ class _Worker:
     """A spawned process and the job it has."""
 
     def __init__(self, options: RunOptions) -> None:
+        from vitbench.plugins import loaded_code
+
         context = multiprocessing.get_context("spawn")
         self.connection, child = context.Pipe()
-        self.process = context.Process(target=work, args=(child, options))  # no daemon: those may not have decoders
+        # No daemon: those may not have decoders.
+        self.process = context.Process(target=work, args=(child, options, loaded_code()))
         self.process.start()
         child.close()
         self.job: Job | None = None
@@ -164,20 +167,25 @@ class _Worker:
         self.process.join(10)
 
 
-def work(connection: Connection, options: RunOptions) -> None:
-    """A worker's loop: job in, outcome out, until the connection closes."""
+def work(connection: Connection, options: RunOptions, code: Mapping[str, str]) -> None:
+    """A worker's loop: job in, outcome out, until the connection closes. code: of the plug-ins as they were planned."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the workers
     from vitbench.engine.jobs import Workbench
-    from vitbench.plugins import load_plugins
+    from vitbench.plugins import load_plugins, require_code
 
-    load_plugins(options.plugins)
+    refused: Outcome | None = None
+    try:
+        load_plugins(options.plugins)
+        require_code(code)
+    except VitbenchError as error:  # of a file that was edited while the run goes on
+        refused = failure(error, "worker")
     with contextlib.closing(Workbench(options)) as bench:
         while True:
             try:
                 job = connection.recv()
             except EOFError:
                 return
-            connection.send(execute(job, bench))
+            connection.send(refused or execute(job, bench))
 
 
 def _run_workers(schedule: Schedule, options: RunOptions, listener: Listener, summary: Summary, count: int) -> None:
