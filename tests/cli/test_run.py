@@ -299,3 +299,16 @@ class Leaky(Repair):
     def map_field(self, x, state, tokens, name):
         return x - x.mean(0, keepdim=True)
 """
+
+
+RAISING = LEAKY.replace("leaky", "raising").replace("return x - x.mean(0, keepdim=True)", "return x @ x")
+
+
+def test_a_repair_that_raises_is_named_with_its_line_and_where_the_traceback_is(vitbench: Run, tmp_path: Path) -> None:
+    (tmp_path / "raising.py").write_text(RAISING)
+    done = vitbench("run", *CELL[:3], "none,raising", *CELL[4:], "--plugin", "raising.py")
+    assert done.returncode == 1
+    assert "RuntimeError: " in done.stderr
+    assert "(raising.py:10)" in done.stderr
+    path = re.findall(r"tracebacks are in the records, under `error`: (.*)", done.stderr)[0]
+    assert "raising.py" in (tmp_path / path).read_text()

@@ -69,7 +69,7 @@ def nightly(
     for name, text in texts.items():
         o.write_text(out / name, text)
     print(nightly_text(found, series, wanted, night))
-    report(plan, summary)
+    report(plan, summary, opts.records)
     print(f"{verdict(found, wanted)}; report in {out / 'nightly.html'}")
     raise typer.Exit(REGRESSION if found.failing(wanted) else exit_code(plan, summary, tolerant=True))
 

@@ -40,7 +40,7 @@ def run(
     )  # fmt: skip
     plan, summary = carry_out(chosen, opts)
     _leaderboard(plan, opts.records)
-    report(plan, summary)
+    report(plan, summary, opts.records)
     raise typer.Exit(exit_code(plan, summary, tolerant=all_))
 
 
@@ -91,12 +91,19 @@ def _leaderboard(plan: Plan, records: Path) -> None:
             print(f"\nall tables: vitbench leaderboard --records {records}")
 
 
-def report(plan: Plan, summary: Summary) -> None:
+def report(plan: Plan, summary: Summary, records: Path) -> None:
     """What has no number and why, then the counts."""
+    from vitbench.records.store import record_path
+
     bad = [c for c in plan.cells if c.id in summary.outcomes and summary.outcomes[c.id].status != "ok"]
     for cell in bad[:20]:
         outcome = summary.outcomes[cell.id]
         print(f"{outcome.status}: {describe(cell)}: {outcome.message}", file=sys.stderr)
+    if len(bad) > 20:
+        print(f"... and {len(bad) - 20} more without a number", file=sys.stderr)
+    if traced := next((c for c in bad if summary.outcomes[c.id].traceback), None):
+        where = record_path(records, traced.slot, traced.identity)
+        print(f"tracebacks are in the records, under `error`: {where}", file=sys.stderr)
     for line in sorted({missing(c) for c in plan.with_status("unavailable")}):
         print(line, file=sys.stderr)
     counts = {
