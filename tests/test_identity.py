@@ -37,5 +37,5 @@ def test_differing_components_are_named_by_their_path() -> None:
 
 def test_a_setting_that_came_later_is_in_the_identity_only_where_it_is_not_at_its_default() -> None:
     [plain], [changed] = expand_tasks("object_discovery@lost"), expand_tasks("object_discovery@lost[unit=true]")
-    assert set(asdict(plain.settings)) - set(plain.identity()["settings"]) == {"unit", "binary"}
+    assert set(asdict(plain.settings)) - set(plain.identity()["settings"]) == {"unit", "binary", "no_hard"}
     assert changed.identity()["settings"] == {**plain.identity()["settings"], "unit": True}
