@@ -72,12 +72,8 @@ def _start(stack: ExitStack) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     told = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is the context
     search = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": search}
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "vitbench.records.reading",
-    ]  # another checkout in the current folder is not this one
+    # -P: another checkout in the current folder is not this one.
+    command = [sys.executable, "-P", "-m", "vitbench.records.reading"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=told, env=environment)
     return stack.enter_context(process), told
 
