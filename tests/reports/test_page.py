@@ -17,6 +17,7 @@ from vitbench.records.inference import MetricValue
 from vitbench.records.rows import Rows
 from vitbench.records.schema import Record
 from vitbench.records.store import write
+from vitbench.reports.formats import to_markdown
 from vitbench.reports.gallery import gallery
 from vitbench.reports.leaderboard import Leaderboard, build
 from vitbench.reports.page import page
@@ -160,6 +161,15 @@ def test_the_overview_is_one_table_however_wide() -> None:
     assert len(headers) == 27
     assert all(len(line) == 27 for line in body if not isinstance(line, str))
     assert "planted defects" in body
+
+
+def test_markdown_breaks_a_table_that_is_wider_than_anyone_scrolls_and_loses_no_column() -> None:
+    text = to_markdown(build(synthetic(1, 60))).partition("## Repairs")[0]
+    heads = [line for line in text.splitlines() if line.startswith("| backbone")]
+    names = [name for head in heads for name in head.strip("| ").split("|")[1:]]
+    assert max(head.count("|") for head in heads) < 40
+    assert text.count("*(continued)*") == len(heads) - 1 > 0
+    assert len(names) == len(overview_table(build(synthetic(1, 60)))[0]) - 1
 
 
 def test_galleries_are_of_the_backbones_with_the_most_repairs(board: Leaderboard) -> None:

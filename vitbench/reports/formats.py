@@ -13,12 +13,13 @@ from typing import Any
 from tabulate import SEPARATING_LINE, tabulate
 
 from vitbench.reports import typeset
-from vitbench.reports.grids import WIDTH, Grid, summary
+from vitbench.reports.grids import CONTINUED, WIDTH, Grid, summary
 from vitbench.reports.groupings import By, chapters_by
 from vitbench.reports.leaderboard import Leaderboard, Missing, Row, Table
 from vitbench.reports.markup import markdown
 
 _SHOWN_PROBLEMS = 5
+_MARKDOWN_WIDTH = 200  # what shows Markdown scrolls, but who scrolls past twenty columns has lost the first
 
 
 def to_text(board: Leaderboard, by: By = "task", tables: bool = True) -> str:
@@ -57,11 +58,16 @@ def to_markdown(board: Leaderboard, by: By = "task") -> str:
     blocks = ["# Leaderboard", markdown(summary(board))]
     for chapter in chapters_by(board, by):
         blocks += [f"## {chapter.title}", markdown(" ".join(chapter.text))]
-        for grid in typeset.unfolded(chapter.grids):  # what shows Markdown scrolls
-            blocks += [f"### {markdown(grid.title)}"] if grid.title else []
-            blocks.append(_markdown_grid(grid))
-            blocks += [markdown(note) for note in grid.notes]
+        parts = (p for grid in typeset.unfolded(chapter.grids) for p in typeset.refolded(grid, _MARKDOWN_WIDTH))
+        for part in parts:
+            blocks += [_markdown_title(part.title)] if part.title else []
+            blocks.append(_markdown_grid(part))
+            blocks += [markdown(note) for note in part.notes]
     return "\n\n".join([*blocks, *[markdown(p) for p in _problems(board)]]) + "\n"
+
+
+def _markdown_title(title: str) -> str:
+    return f"*{title}*" if title == CONTINUED else f"### {markdown(title)}"
 
 
 def _markdown_grid(grid: Grid) -> str:
