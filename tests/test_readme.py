@@ -56,9 +56,10 @@ def test_the_task_and_the_data_set_in_the_readme_run_to_the_leaderboard(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VITBENCH_CACHE", str(tmp_path / "cache"))
     plugins = ["--plugin", "my_task.py", "--plugin", "my_data.py"]
-    with pytest.raises(SystemExit) as stop:
-        main(["check", "dataset", "stripes", *plugins])
-    assert not stop.value.code, capsys.readouterr().out
+    for kind, name in (("dataset", "stripes"), ("task", "smoothness")):
+        with pytest.raises(SystemExit) as stop:
+            main(["check", kind, name, *plugins])
+        assert not stop.value.code, capsys.readouterr().out
     axes = ["-b", "patch_colour", "-r", "none,smooth3", "-t", "smoothness,knn_segmentation[image_px=128]"]
     with pytest.raises(SystemExit) as stop:
         main(["run", *plugins, *axes, "-d", "stripes", "--limit", "4", "--workers", "0"])

@@ -288,6 +288,38 @@ def test_check_tells_which_promises_a_repair_keeps(vitbench: Run, tmp_path: Path
     assert "broken  batch" in bad.stdout
 
 
+def test_check_tells_which_promises_a_backbone_and_a_task_keep(vitbench: Run, tmp_path: Path) -> None:
+    good = vitbench("check", "backbone", "patch_colour")
+    assert (good.returncode, "broken" in good.stdout) == (0, False)
+    (tmp_path / "blind.py").write_text(BLIND)
+    bad = vitbench("check", "task", "blind", "--plugin", "blind.py")
+    assert bad.returncode == 1
+    assert "broken  tokens_of_other_images_say_less: it does not look at the tokens" in bad.stdout
+    several = vitbench("check", "task", "depth@*")
+    assert (several.returncode, "name one: TASK@PROTOCOL" in several.stderr) == (2, True)
+
+
+BLIND = """
+from vitbench.catalogue.cards import Protocol, TaskCard, TaskSettings
+from vitbench.records.rows import Measure
+from vitbench.tasks.base import Task
+from vitbench.tasks.units import UnitRows
+
+class Blind(Task):
+    card = TaskCard(
+        name="blind", entry=None, title="Blind", family="dense", splits=("val",),
+        metric=(Measure("n", "", True, lambda sums, info: sums["n"] / sums["n"]),), headline="n",
+        protocols=(Protocol("one", version=1, settings=TaskSettings(image_px=32), summary="counts images"),),
+    )
+
+    def measure(self, head, test, context):
+        units = UnitRows()
+        for key in test.keys:
+            units.add(key, {"n": 1.0})
+        return units.rows()
+"""
+
+
 LEAKY = """
 from vitbench.catalogue import REPAIRS
 from vitbench.catalogue.cards import RepairCard

@@ -16,10 +16,11 @@ from vitbench.errors import NotApplicableError, RepairError, UnavailableError
 from vitbench.repairs import edit_contract
 from vitbench.repairs.base import FitContext, Repair, State
 from vitbench.repairs.compose import build
-from vitbench.repairs.contract import CHECKS, ContractError, SyntheticContext, run_checks
+from vitbench.repairs.contract import CHECKS, SyntheticContext, run_checks
 from vitbench.repairs.edit_contract import EDIT_CHECKS, tiny_backbones
 from vitbench.repairs.last_block import as_vit
 from vitbench.selection import parse_chain
+from vitbench.tokens.promises import ContractError
 from vitbench.tokens.types import Tokens
 
 VARIANTS = (

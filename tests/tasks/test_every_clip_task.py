@@ -43,19 +43,6 @@ def test_rows_have_finite_statistics_and_groups_are_videos_or_images(name, proto
 
 
 @pytest.mark.parametrize("name, protocol", CASES)
-def test_batches_of_one_give_what_batches_of_eight_give(name, protocol):
-    one, many = (run(name, protocol, *streams(name, batch_size=size)) for size in (1, 8))
-    assert sorted(one[0].unit_id) == sorted(many[0].unit_id)
-    assert one[1] == pytest.approx(many[1], rel=1e-3, abs=0.05, nan_ok=True)
-
-
-@pytest.mark.parametrize("name, protocol", CASES)
-def test_the_same_run_gives_the_same_numbers(name, protocol):
-    first, second = run(name, protocol, *streams(name))[0], run(name, protocol, *streams(name))[0]
-    assert all(np.array_equal(first.stats[k], second.stats[k]) for k in first.stats)
-
-
-@pytest.mark.parametrize("name, protocol", CASES)
 def test_informative_tokens_beat_noise(name, protocol):
     headline = TASKS.get(name).headline
     informed, lost = (run(name, protocol, *streams(name, noise))[1][headline] for noise in (0.1, 30.0))

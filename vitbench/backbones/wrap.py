@@ -46,7 +46,8 @@ def wrap(
     """A backbone around a module that is in memory; what is not given is read off the module.
 
     timm ViTs get the full view; Hugging Face ViTs (`last_hidden_state`) and hub modules of DINO's kind
-    (`forward_features` with `x_norm_patchtokens`, or `get_intermediate_layers`) give all but attention maps.
+    (`forward_features` with `x_norm_patchtokens`, or `get_intermediate_layers`) give all but attention maps
+    and earlier blocks through the final norm.
     Mean and std are ImageNet's where nothing else is known. Raises UsageError for a module of no such kind.
     """
     card = BackboneCard(
@@ -134,8 +135,9 @@ class ModuleViT(Backbone):
             )
         out = {name: as_grid(value[:, patches], grid_hw) for name, value in taken.items() if value.ndim == 3}
         out |= {name: value.permute(0, 2, 3, 1) for name, value in taken.items() if value.ndim == 4}
+        out |= {name: value for name, value in taken.items() if value.ndim == 2}
         out["patch"] = as_grid(final[:, patches], grid_hw)
-        out["cls"] = final[:, 0] if self.cls else final[:, patches].mean(dim=1)
+        out["cls"] = self._cls(final)
         out["registers"] = final[:, self.cls : self.prefix]
         if similar:
             out["cls_similarity"] = torch.stack(similar, dim=1).reshape(len(final), -1, *grid_hw)
@@ -145,14 +147,25 @@ class ModuleViT(Backbone):
             out["norms"] = torch.stack([n[:, patches] for n in norms], dim=1).reshape(len(final), -1, *grid_hw)
         return {name: value for name, value in out.items() if name in request.fields}
 
+    def _cls(self, x: Tensor) -> Tensor:
+        """CLS of tokens b T c, or their mean patch where there is none."""
+        return x[:, 0] if self.cls else x[:, self.prefix :].mean(dim=1)
+
     def _watch(self, stack: ExitStack, kind: str, block: nn.Module, name: str, taken: dict[str, Tensor]) -> None:
         if kind in ("cls_attention", "register_attention"):
             raise NotApplicableError(
                 f"backbone {self.card.name!r} hides its attention, so no field {name!r}",
                 "load the weights through timm",
             )
+        if kind in ("normed", "cls_normed"):
+            raise NotApplicableError(
+                f"which norm of {self.card.name!r} is the last is not known, so no field {name!r}",
+                "load the weights through timm, or read blocks before the norm",
+            )
         if kind in ("block", "patch_raw"):
             _on_output(stack, block, lambda out: taken.__setitem__(name, out))
+        elif kind == "cls_block":
+            _on_output(stack, block, lambda out: taken.__setitem__(name, self._cls(out)))
         elif kind == "patch_embed":
             _on_output(stack, self.projection, lambda out: taken.__setitem__(name, out))
         elif kind in _PROJECTION:

@@ -131,11 +131,6 @@ def views_of(sample: Mapping[str, Any], view: View, patch_px: int) -> list[tuple
     return place(sample["image"], view, patch_px)
 
 
-def named(sample: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """The named targets of a sample, and what belongs to them: `boxes_track` with `boxes`."""
-    return {n: sample[n] for n in sample if n in names or n.rpartition("_")[0] in names}
-
-
 # -- in the process that decodes ---------------------------------------------------------------------------------------
 
 

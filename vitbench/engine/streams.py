@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from vitbench.backbones.base import Backbone
 from vitbench.catalogue.views import View
 from vitbench.data.load import load
-from vitbench.engine.decoders import MANY, Decoders, Recipe, Row, by_threads, named, views_of
+from vitbench.data.targets import named
+from vitbench.engine.decoders import MANY, Decoders, Recipe, Row, by_threads, views_of
 from vitbench.engine.workspace import state_path
 from vitbench.errors import DataError
 from vitbench.jobs import SplitRef

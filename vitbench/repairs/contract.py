@@ -19,13 +19,13 @@ from vitbench.backbones.base import Backbone
 from vitbench.catalogue.fields import GRID_FIELDS, acts_on, parse_field
 from vitbench.catalogue.repairs import kinds, needs
 from vitbench.catalogue.views import View
-from vitbench.errors import NotApplicableError, UnavailableError, in_a_line
 from vitbench.repairs.base import Repair, State
 from vitbench.repairs.edit_contract import EDIT_CHECKS
 from vitbench.repairs.edit_contract import images as pictures
-from vitbench.repairs.promises import STRENGTHS, ContractError, same, same_states, storable
+from vitbench.repairs.promises import STRENGTHS, same_states, storable
 from vitbench.repairs.synthetic_vit import BLOCKS, CHANNELS, PATCH_PX, loud_direction, synthetic_vit
 from vitbench.tokens.geometry import Geometry, Placement
+from vitbench.tokens.promises import ContractError, Finding, findings, same
 from vitbench.tokens.types import Tokens
 
 FIELDS = ("patch", "patch_raw", "block_1", "query", "key", "value", "cls", "registers", "norms")
@@ -283,24 +283,6 @@ def checks_for(repair: Repair[Any]) -> Mapping[str, Callable[[Repair[Any]], None
     return EDIT_CHECKS if repair.card.edits else CHECKS
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check; `problem` is empty where the promise is kept."""
-
-    check: str
-    problem: str
-
-
 def run_checks(repair: Repair[Any]) -> list[Finding]:
     """Every check on one repair. Whatever it raises is a finding too; one that is made for no backbone here is refused."""
-    findings = []
-    for name, check in checks_for(repair).items():
-        try:
-            check(deepcopy(repair))
-        except (NotApplicableError, UnavailableError):
-            raise
-        except Exception as error:  # noqa: BLE001 - somebody's own code: what it raises is what is wrong with it
-            findings.append(Finding(name, in_a_line(error)))
-        else:
-            findings.append(Finding(name, ""))
-    return findings
+    return findings(checks_for(repair), lambda: deepcopy(repair))

@@ -30,7 +30,8 @@ from vitbench.catalogue.repairs import kinds, needs
 from vitbench.catalogue.views import View
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import Repair, State
-from vitbench.repairs.promises import STRENGTHS, ContractError, edited, same, same_states, storable
+from vitbench.repairs.promises import STRENGTHS, edited, same_states, storable
+from vitbench.tokens.promises import ContractError, same
 from vitbench.tokens.types import TokenRequest, Tokens
 from vitbench.tokens.views import Pixels
 

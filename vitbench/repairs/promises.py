@@ -1,26 +1,19 @@
-"""What the checks of repairs share: the error of a broken promise, and comparing tensors and states."""
+"""What the checks of repairs share: what an edit and a fit may give, and comparing states."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vitbench.backbones.base import Backbone
-from vitbench.errors import RepairError, VitbenchError
+from vitbench.errors import RepairError
 from vitbench.repairs.base import Repair, State
+from vitbench.tokens.promises import TOLERANCE, ContractError, same
 
 # Parameters whose zero means: leave tokens as they are.
 STRENGTHS = ("m", "k", "strength", "epsilon", "top_k", "blocks")
-TOLERANCE = 1e-5
-
-
-class ContractError(VitbenchError):
-    """A repair that breaks one of the promises of DESIGN 4.2."""
-
-    exit_code = 1
 
 
 def edited(repair: Repair[Any], backbone: Backbone, state: State) -> Backbone:
@@ -48,14 +41,6 @@ def storable(state: Any, repair: str) -> dict[str, Tensor]:
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise RepairError(f"repair {repair!r}: {key!r} of its fit is not finite", "look for divisions by zero")
     return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-
-
-def same(a: Tensor, b: Tensor, problem: str, tolerance: float = TOLERANCE) -> None:
-    """Raises ContractError with the problem where two tensors differ."""
-    if a.shape != b.shape:
-        raise ContractError(f"{problem}: shapes {tuple(a.shape)} and {tuple(b.shape)}")
-    if not torch.allclose(a, b, rtol=tolerance, atol=tolerance):
-        raise ContractError(f"{problem}: largest difference {float((a - b).abs().max()):.3g}")
 
 
 def same_states(a: Mapping[str, State], b: Mapping[str, State], problem: str, tolerance: float = TOLERANCE) -> None:
