@@ -15,7 +15,7 @@ from vitbench.tokens.types import Tokens
 from .clip_streams import of_scenes, stream_for
 from .streams import context, light
 
-IMAGES = {"train": 16, "val": 8}
+IMAGES = {"train": 12, "val": 6}
 # Less training than where a task must learn something: promises are kept by bad heads too.
 CHEAP = {"linear_segmentation@leopart": {"epochs": 3, "drop_epoch": 2}}
 

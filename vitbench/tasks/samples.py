@@ -33,7 +33,7 @@ from vitbench.tokens.types import TokenRequest, Tokens
 PLAIN, WITH_REGISTERS = "lab_ssl", "lab_ssl_reg4"
 IMAGES, FRAMES = {"train": 16, "val": 10}, {"train": 20, "val": 20}  # two of the lab's clips
 BATCH = 8
-IMAGE_PX = 96  # at most: 12 x 12 tokens
+IMAGE_PX = 64  # at most: 8 x 8 tokens
 
 
 class Declared(dict[str, Any]):
