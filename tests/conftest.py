@@ -23,3 +23,13 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, such as the plug-ins that it loads, is gone after it."""
+    from vitbench.catalogue import BACKBONES, DATASETS, DEFECTS, REPAIRS, TASKS
+
+    for registry in (BACKBONES, DATASETS, DEFECTS, REPAIRS, TASKS):
+        monkeypatch.setattr(registry, "_cards", dict(registry._cards))
+        monkeypatch.setattr(registry, "_origin", dict(registry._origin))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vitbench.catalogue import BACKBONES, DATASETS, DEFECTS, REPAIRS, TASKS
+from vitbench.catalogue import REPAIRS, TASKS
 from vitbench.catalogue.resolve import expand_repairs, repair_chain
 from vitbench.catalogue.sound import require_sound
 from vitbench.errors import UsageError
@@ -25,12 +25,7 @@ def card(name="mine", params=NoParams(), acts_on=("patch",), **other):
 """
 
 
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is gone after it."""
-    for registry in (BACKBONES, DATASETS, DEFECTS, REPAIRS, TASKS):
-        monkeypatch.setattr(registry, "_cards", dict(registry._cards))
-        monkeypatch.setattr(registry, "_origin", dict(registry._origin))
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def plugin(folder: Path, text: str, name: str = "mine.py") -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -97,6 +98,9 @@ def with_params(default: P, term: Term, kind: str) -> P:
     return typing.cast(P, dataclasses.replace(default, **changes))
 
 
+_SORTS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
 def convert(text: str, hint: Any, where: str) -> Any:
     """Text -> int, float, bool, str, Literal, None or a union of those (tried in the order written)."""
     origin = typing.get_origin(hint)
@@ -123,11 +127,10 @@ def convert(text: str, hint: Any, where: str) -> Any:
             value = hint(text)
             if value == value:  # nan equals nothing, itself included, so no two such cells would be the same
                 return value
-    wanted = (
-        " or ".join(str(o) for o in typing.get_args(hint))
-        if origin is typing.Literal
-        else str(getattr(hint, "__name__", hint))
-    )
+    if origin is typing.Literal:
+        wanted = " or ".join(str(o) for o in typing.get_args(hint))
+    else:
+        wanted = _SORTS.get(hint) or str(getattr(hint, "__name__", hint))
     raise UsageError(f"{where}={text!r} is not {wanted}")
 
 

@@ -33,6 +33,7 @@ CELL = [
     "--workers",
     "0",
 ]
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from vitbench.errors import UsageError
     [
         ("object_discovery@lost[k=0]", "k=0 is too small - it is at least 1"),
         ("object_discovery@lost_norm[k=-3]", "k=-3 is too small"),
-        ("object_discovery@lost[gram_bias=nan]", "gram_bias=nan is not finite"),
+        ("object_discovery@lost[gram_bias=nan]", "gram_bias='nan' is not a number"),
         ("saliency[tau=inf]", "tau=inf is not finite"),
         ("knn_segmentation@hummingbird[temperature=0]", "temperature=0.0 is too small - it is above zero"),
         ("knn_segmentation@hummingbird[memory_size=-1]", "memory_size=-1"),
