@@ -68,6 +68,7 @@ def collected(folder: Path, mapping: Mapping[str, Any]) -> list[dict[str, str]]:
             row["value"], _, row["noise"] = row["value"].partition("±")
             label = row.pop("dataset_protocol")
             task, dataset, protocol = mapping["labels"].get(label, ("", label, ""))
+            protocol = mapping["runs_of"].get(row["source"], {}).get(task, protocol)
             tag = "readme" if "README" in row["source"] else "paper"
             rows.append({**row, "task": task, "dataset": dataset, "protocol": protocol, "tag": tag})
     return rows
@@ -143,21 +144,27 @@ def confidence(row: Mapping[str, str]) -> str:
 def deduplicated(values: Iterable[Value]) -> list[Value]:
     """One of several rows that give the same value for the same thing; rows that differ are all kept with their sources.
 
-    Rows of one matched key are the same thing whatever their protocol is called; of others, backbone, method, task, data
-    set and metric decide.
+    The same thing: backbone, method, task, data set and metric, and protocols of which none is known to be another.
     """
-    kept: dict[tuple[object, ...], Value] = {}
+    kept: dict[tuple[object, ...], list[Value]] = {}
     for v in sorted(values, key=lambda v: (not v.task, v)):
         number = round(float(v.value), 6)
-        key = (v.backbone, v.repair, v.their_task, v.dataset, v.metric, number)
-        held = kept.get(key)
-        if held is None:
-            kept[key] = v
+        known = kept.setdefault((v.backbone, v.repair, v.their_task, v.dataset, v.metric, number), [])
+        i = next((i for i, held in enumerate(known) if may_be_one(held, v)), None)
+        if i is None:
+            known.append(v)
         else:
-            # A value's own interval, to two digits, is closer than "about" in the name of a protocol.
-            noise = max(held.noise, v.noise, key=len)
-            kept[key] = replace(held, flag=held.flag or v.flag, note=held.note or v.note, noise=noise)
-    return sorted(kept.values())
+            # A value's own interval is closer than "about" in the name of a protocol.
+            held = known[i]
+            closer = min((held, v), key=lambda x: (not x.noise, "about" in x.their_protocol))
+            known[i] = replace(held, flag=held.flag or v.flag, note=held.note or v.note, noise=closer.noise)
+    return sorted(v for known in kept.values() for v in known)
+
+
+def may_be_one(a: Value, b: Value) -> bool:
+    """Whether two values may be of one protocol: one of ours, or names of which one is how the other begins (or is missing)."""
+    short, long = sorted((a.their_protocol, b.their_protocol), key=len)
+    return long.startswith(short) or bool(a.task and a.task == b.task)
 
 
 def write(path: Path, values: Iterable[Value]) -> None:
