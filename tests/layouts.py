@@ -327,17 +327,34 @@ def sun_rgbd(root: Path) -> Miniature:
 
 
 def navi(root: Path) -> Miniature:
+    """Inverse depth; an image that only EXIF turns upright; the videos of version 1.5, which are no part of it."""
     mini = Miniature()
-    for scene_name, splits in (("multiview_00_pixel", ("train", "train", "val")), ("wild_set", ("train", "val"))):
+    sets = (
+        ("multiview-00-pixel_5", ("train", "train", "val")),
+        ("wild_set", ("train", "val")),
+        ("video-00-canon", ("train",)),
+    )
+    for scene_name, splits in sets:
         place, items = root / "navi_v1/a_toy" / scene_name, []
         for i, split in enumerate(splits):
-            s = mini.next(f"a_toy/{scene_name}/{i:03d}", "wild" if scene_name == "wild_set" else split)
+            kept = Miniature() if scene_name.startswith("video") else mini
+            s = kept.next(f"a_toy/{scene_name}/{i:03d}", "wild" if scene_name == "wild_set" else split)
             prefix = "downsampled_" if i == 0 else ""
-            jpeg(place / "images" / f"{prefix}{i:03d}.jpg", s.image)
-            png(place / "depth" / f"{prefix}{i:03d}.png", np.round(s.depth * 1000).astype(np.uint16))
-            camera = {"q": [1, 0, 0, 0], "t": [0, 100.0, 1500.0], "focal_length": 3000.0}
-            items.append({"filename": f"{i:03d}.jpg", "split": split, "image_size": [3072, 4096], "camera": camera})
+            (place / "images").mkdir(parents=True, exist_ok=True)
+            exif = Image.Exif()
+            exif[0x0112] = 6 if i else 1
+            stored = np.rot90(s.image) if i else s.image
+            Image.fromarray(np.ascontiguousarray(stored)).save(
+                place / "images" / f"{prefix}{i:03d}.jpg", quality=92, exif=exif
+            )
+            png(place / "depth" / f"{prefix}{i:03d}.png", np.round(655_350 / (s.depth * 1000)).astype(np.uint16))
+            camera = {"q": [1, 0, 0, 0], "t": [0, 100.0, 1500.0], "focal_length": 3000.0, "camera_model": "pixel_5"}
+            items.append({
+                "object_id": "a_toy", "filename": f"{i:03d}.jpg", "split": split, "image_size": [4000, 4000],
+                "camera": camera, "scene_name": scene_name, "occluded": False,
+            })  # fmt: skip
         dump(place / "annotations.json", items)
+    text(root / "navi_v1/custom_splits/single_image_3d/objects-train.txt", ["a_toy"])
     return mini
 
 

@@ -41,6 +41,7 @@ def record(folder: Path) -> dict[str, Any]:
         ("attention_segmentation", "imagenet_segmentation"),
         ("retrieval[image_px=64]", "roxford5k"),
         ("instance_retrieval[image_px=64]", "bdd100k_tracking"),
+        ("view_correspondence[image_px=64]", "navi"),
     ],
 )
 def test_a_task_of_every_kind_of_target_runs(

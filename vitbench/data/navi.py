@@ -1,9 +1,10 @@
 """NAVI (Jampani et al. 2023, arXiv 2306.09109): objects photographed from all sides, with depth and camera poses.
 
-    <object>/{multiview_*,wild_set}/{images,depth}/[downsampled_]<id>.jpg|png  <object>/<set>/annotations.json
+    <object>/{multiview*,wild_set}/{images,depth}/[downsampled_]<id>.jpg|png  <object>/<set>/annotations.json
 
-Depth is 16-bit millimetres. `pose` is the camera as released: quaternion, translation (here in metres), focal length, and
-the size of the image they are for. Splits are those of the annotations; `wild` is every wild_set.
+Depth files hold 655,350 / millimetres in 16 bits, 0 where there is no object. Images are turned as EXIF says, as the authors'
+own reader does: depth maps and cameras are for the upright image. `pose` is the camera: quaternion, translation (here in
+metres), and focal length in pixels of an image of `pose_hw`. Splits are those of the annotations; `wild` is every wild_set.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from vitbench.catalogue.cards import DatasetCard
-from vitbench.data.images import Floats, read_depth
+from vitbench.data.images import Bytes, Floats, read_image, read_values
 from vitbench.data.layout import Layout, Rows
 from vitbench.data.tree import Tree
 
 MM = 1000.0
+SCALE_M = np.float32(65535 * 10 / MM)
 
 
 def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
@@ -28,6 +30,8 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
         for scene in tree.folders(thing):
             place = f"{thing}/{scene}"
             if not tree.has(f"{place}/annotations.json") or (split == "wild") != (scene == "wild_set"):
+                continue
+            if scene.startswith("video"):  # version 1.5 has frames of videos too
                 continue
             for item in tree.json(f"{place}/annotations.json"):
                 if split in ("wild", item.get("split")):
@@ -44,14 +48,21 @@ def _add(rows: Rows, tree: Tree, place: str, item: dict[str, Any]) -> None:
     pose = {
         "quaternion": [float(v) for v in camera["q"]],
         "translation_m": [float(v) / MM for v in camera["t"]],
-        "focal_length": float(camera["focal_length"]),
-        "image_size": [int(v) for v in item["image_size"]],
+        "focal_px": float(camera["focal_length"]),
     }
-    rows.add(f"{place}/{stem}", f"{place}/images/{prefix}{name}", depth=f"{place}/depth/{prefix}{stem}.png", pose=pose)
+    rows.add(
+        f"{place}/{stem}", f"{place}/images/{prefix}{name}", depth=f"{place}/depth/{prefix}{stem}.png", pose=pose,
+        pose_hw=[int(v) for v in item["image_size"]],
+    )  # fmt: skip
 
 
 def _read(path: Path, fragment: str, card: DatasetCard) -> Floats:
-    return read_depth(path)
+    values = read_values(path).astype(np.float32)
+    return np.divide(SCALE_M, values, out=np.zeros_like(values), where=values > 0)
+
+
+def _upright(path: Path, fragment: str, card: DatasetCard) -> Bytes:
+    return read_image(path)
 
 
 def crop_to_object(sample: dict[str, Any], card: DatasetCard) -> dict[str, Any]:
@@ -77,4 +88,4 @@ def _scaled(position: int, to: int, of: int) -> int:
     return round(position * to / of)
 
 
-LAYOUT = Layout(index, {"depth": _read}, finish=crop_to_object)
+LAYOUT = Layout(index, {"depth": _read}, image=_upright, finish=crop_to_object)

@@ -94,16 +94,18 @@ NAVI = DatasetCard(
     entry="vitbench.data.navi:LAYOUT",
     summary="NAVI: 36 objects from all sides (8,217 images of 324 scenes, and 2,298 elsewhere), with depth and camera poses",
     splits={"train": 0, "val": 0, "wild": 2298},
+    version=2,
     roles={"val:pose": "wild"},
     targets=("depth", "pose"),
     licence="none stated for the data in the authors' README",
     source=Source("Jampani et al.", 2023, "2306.09109", "https://github.com/google/navi"),
     release=Release(
         "navi_v1",
-        "navi_v1.0.tar.gz of storage.googleapis.com/gresearch/navi-dataset, no registration; v1.5 adds videos, whose frames "
-        "would count too; down-sampled copies are used where they are",
+        "navi_v1.0.tar.gz of storage.googleapis.com/gresearch/navi-dataset, no registration; the videos that v1.5 adds are left "
+        "out; probe3d's down-sampled copies are used where they are",
         size="16 GB",
-        facts_from="the authors' README",
+        facts_from="the authors' README and data_util.py (depth, EXIF), probe3d",
+        also=("navi_v1.0", "navi_v1.5"),
         downloads=(Download("https://storage.googleapis.com/gresearch/navi-dataset/navi_v1.0.tar.gz"),),
     ),
     differs="Train and val are as annotated, over all objects; probe3d deals nine tenths of an object's scenes to train, leaves "
