@@ -10,8 +10,9 @@ import torch
 
 from vitbench.backbones.load import load_backbone
 from vitbench.backbones.singular import defect_directions
-from vitbench.backbones.summaries import SPREAD
+from vitbench.backbones.summaries import SPREAD, attention_spread
 from vitbench.backbones.wrap import wrap
+from vitbench.metrics.attention import spread_of_maps
 from vitbench.tokens.types import TokenRequest
 
 from .by_hand import by_hand, images, tiny, view
@@ -72,6 +73,17 @@ def spread_by_hand(weights: np.ndarray, prefix: int, cell: int) -> list[float]:
         )
         rows.append([entropy, distance, 1 / (p**2).sum(), (p > 0).sum(), head[prefix:].sum()])
     return list(np.mean(rows, axis=0))
+
+
+def test_heads_that_look_at_no_patch_as_entmax_allows_have_an_effective_number_of_zero() -> None:
+    heads, patches = 6, CELLS[0] * CELLS[1]
+    weights = torch.zeros(heads, patches + 1, patches + 1)
+    weights[:, :, 0] = 1.0  # all on CLS
+    weights[0] = 1.0 / (patches + 1)
+    found = attention_spread([weights], slice(1, None), CELLS)[0, SPREAD.index("effective")]
+    torch.testing.assert_close(found, torch.full(CELLS, patches / heads))
+    maps = weights[:, 0, 1:].reshape(heads, *CELLS).numpy()
+    assert spread_of_maps(maps)[SPREAD.index("effective")] == pytest.approx(patches / heads)
 
 
 def test_a_control_without_attention_gives_fields_without_rows_and_the_pass_goes_on() -> None:

@@ -40,6 +40,16 @@ def test_what_is_written_is_read_back_in_order_with_its_dtype(tmp_path: Path) ->
     assert next(iter(stored)).keys == chunks[0].keys  # re-iterable
 
 
+def test_one_tensor_may_stand_for_several_fields_as_that_of_a_control_does(tmp_path: Path) -> None:
+    given = tokens(0, 2)
+    alike = Tokens(dict.fromkeys(("query", "key", "value"), given["key"]), given.geometry, given.keys)
+    writer = ShardWriter(tmp_path, "store", tuple(alike.fields))
+    writer.write(alike)
+    writer.commit({})
+    [chunk] = StoredTokens(tmp_path, "store", tuple(alike.fields))
+    assert all(torch.equal(chunk[name], given["key"]) for name in alike.fields)
+
+
 def test_small_shards_hold_the_same_tokens(tmp_path: Path) -> None:
     fill(tmp_path / "one", ("patch",))
     fill(tmp_path / "many", ("patch",), shard_bytes=1)

@@ -31,7 +31,7 @@ def attention_spread(weights: Iterable[Tensor], patches: slice, grid_hw: tuple[i
 
     weights: attention a T T of one image after another. Entropy (nats), distance (patches), effective number of patches
     (1 / sum of squares) and support (patches with a weight above zero) are of the weights on patches, brought to sum one;
-    mass is the share of attention that patches get.
+    mass is the share of attention that patches get. A head that looks at no patch, as entmax allows, has zeros of all.
     """
     found = [_spread(w[:, patches].float(), patches, grid_hw) for w in weights]
     return torch.stack(found).reshape(len(found), len(SPREAD), *grid_hw)
@@ -44,10 +44,11 @@ def _spread(rows: Tensor, patches: slice, grid_hw: tuple[int, int]) -> Tensor:
     y, x = torch.meshgrid(*(torch.arange(n, device=p.device, dtype=p.dtype) for n in grid_hw), indexing="ij")
     places = torch.stack((y.flatten(), x.flatten()), -1)
     away = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
+    squares = p.square().sum(-1)
     numbers = (
         torch.special.entr(p).sum(-1),
         (p * away).sum(-1),
-        1 / p.square().sum(-1).clamp_min(torch.finfo(torch.float32).tiny),
+        torch.where(squares > 0, 1 / squares, 0.0),
         (p > 0).sum(-1, dtype=torch.float32),
         mass / rows.sum(-1).clamp_min(torch.finfo(torch.float32).tiny),
     )

@@ -12,7 +12,10 @@ NAMES = ("entropy", "distance", "effective", "support", "mass")
 
 
 def spread_of_maps(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """The five numbers, mean over maps of attention on patches (k h w); distance is that to a map's own centre."""
+    """The five numbers, mean over maps of attention on patches (k h w); distance is that to a map's own centre.
+
+    A map of zeros, of a head that looks at no patch, has zeros of all five.
+    """
     wide = weights.astype(np.float64)
     _, h, w = wide.shape
     mass = wide.sum((1, 2))
@@ -20,7 +23,8 @@ def spread_of_maps(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]
     places = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), -1).reshape(-1, 2)
     away = np.linalg.norm(places - (p @ places)[:, None], axis=-1)
     entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(1)
-    effective = 1 / np.maximum((p**2).sum(1), np.finfo(np.float64).tiny)
+    squares = (p**2).sum(1)
+    effective = np.divide(1, squares, out=np.zeros_like(squares), where=squares > 0)
     return np.asarray(np.stack([entropy, (p * away).sum(1), effective, (p > 0).sum(1), mass]).mean(1), np.float64)
 
 

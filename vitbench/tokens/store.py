@@ -53,6 +53,7 @@ class ShardWriter:
         self._fields, self._limit = fields, shard_bytes
         self._pending: dict[str, torch.Tensor] = {}
         self._pending_bytes = 0
+        self._storages: set[int] = set()
         self._chunks: list[_Chunk] = []
         self._shards: list[dict[str, Any]] = []
         with _disk_errors(self._final):
@@ -73,6 +74,10 @@ class ShardWriter:
                 raise StorageError(
                     f"field {field!r} does not fit in {stored_dtype(field)}", "its values are too large to store"
                 )
+            # A control gives one tensor for several fields, and safetensors refuses to write memory twice.
+            shared = value.untyped_storage().data_ptr() in self._storages
+            value = value.clone() if shared else value
+            self._storages.add(value.untyped_storage().data_ptr())
             self._pending[f"{name}/{field}"] = value
             self._pending_bytes += value.nbytes
         self._chunks.append(_Chunk(len(self._shards), tokens.keys, tokens.geometry))
@@ -87,7 +92,7 @@ class ShardWriter:
             save_file(self._pending, path)
             _fsync(path)
         self._shards.append({"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)})
-        self._pending, self._pending_bytes = {}, 0
+        self._pending, self._pending_bytes, self._storages = {}, 0, set()
 
     def commit(self, cost: dict[str, float]) -> None:
         """Write what is pending and the manifest, and put the part in its place."""
