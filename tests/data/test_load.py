@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from vitbench.catalogue.datasets import SCENES
 from vitbench.data import scenes
+from vitbench.data.layout import require_split
 from vitbench.data.load import describe_dataset, describe_split, load
 from vitbench.errors import UnavailableError, UsageError
 
@@ -39,6 +41,15 @@ def test_unknown_names_splits_and_targets_say_what_there_is() -> None:
         load("scenes", "test")
     with pytest.raises(UnavailableError, match="keypoints"):
         describe_split("scenes", "val", targets=("keypoints",))
+
+
+def test_a_split_that_a_task_asks_for_in_vain_is_a_status_so_that_other_tasks_of_the_selection_run() -> None:
+    mine = replace(SCENES, name="mine", splits={"val": 5})  # made, not released
+    with pytest.raises(UnavailableError, match="no split 'train' - it has val"):
+        require_split(mine, "train", ())
+    with pytest.raises(UsageError, match="no split 'test'"):
+        require_split(mine, "test", ())
+    assert require_split(mine, "val", ()) == "val"
 
 
 def test_describing_imports_neither_torch_nor_datasets() -> None:

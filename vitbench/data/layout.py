@@ -18,7 +18,7 @@ import numpy as np
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.data.images import Bytes, read_image, require_same_shape
 from vitbench.data.subset import Described, Limit, chosen, whole_videos
-from vitbench.data.tree import Tree, fresh
+from vitbench.data.tree import ARCHIVES, LOST, NO_DATA, Tree, fresh
 from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import digest
 from vitbench.paths import cache_dir
@@ -90,13 +90,29 @@ def place_of(card: DatasetCard, root: Path | None) -> tuple[Path, str]:
     if not found and release.hub is not None and (parquet := base / release.hub.folder).is_dir():
         return parquet, "vitbench.data.hub_parquet:LAYOUT"
     if not found:
-        raise UnavailableError(f"{card.name}: there is no {base / release.folder}", release.remedy())
+        raise UnavailableError(f"{card.name}: {_absent(base / release.folder)}", release.remedy())
     if len(found) > 1:
         raise UnavailableError(
             f"{card.name} lies in two folders: {' and '.join(map(str, found.values()))}",
             "keep one, or link the other to it",
         )
-    return next(iter(found.values())), ""
+    return _entered(next(iter(found.values()))), ""
+
+
+def _absent(place: Path) -> str:
+    """Why there is no folder."""
+    if place.is_file():
+        return f"{place} is a file, not a folder"
+    return f"{place} is a link that leads nowhere" if place.is_symlink() else f"there is no {place}"
+
+
+def _entered(place: Path) -> Path:
+    """The folder of the same name in a folder that holds nothing else but archives, as unpacking often leaves it."""
+    inner = place / place.name
+    if not inner.is_dir():
+        return place
+    others = (p for p in place.iterdir() if p != inner and not p.name.startswith((".", NO_DATA)))
+    return inner if all(p.is_file() and p.name.endswith(ARCHIVES) for p in others) else place
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,8 @@ def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -
     tree = Tree(place)
     try:
         rows = layout.index(tree, card, split)
+    except UnavailableError as error:
+        raise _explained(tree, error) from error
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UnavailableError(
             f"{card.name}: the annotations in {place} are not as released ({type(error).__name__}: {error})",
@@ -130,14 +148,20 @@ def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -
     _add_sizes(rows, layout, tree, card)
     expected = card.splits.get(split, 0)
     if expected and len(rows) != expected:
-        raise UnavailableError(
-            f"{card.name}: {place} holds {len(rows):,} of {expected:,} images of split {split!r}",
-            "the archive is half unpacked, or another one",
-        )
+        found = f"{card.name}: {place} holds {len(rows):,} of {expected:,} images of split {split!r}"
+        raise _explained(tree, UnavailableError(found, "the archive is half unpacked, or another one"))
     meta = {b"watched": json.dumps(tree.watched).encode(), b"label_classes": json.dumps(rows.label_classes).encode()}
     table = pa.table(rows.columns).replace_schema_metadata(meta)
     _write(table, kept)
     return Index(table, layout, place, kept)
+
+
+def _explained(tree: Tree, error: UnavailableError) -> UnavailableError:
+    """The error, or that links lead nowhere where some do: then nothing needs to be unpacked."""
+    if not tree.lost or "leads nowhere" in error.message:
+        return error
+    links = f"{len(tree.lost):,} links lead nowhere, first {tree.root / tree.lost[0]}"
+    return UnavailableError(f"{error.message}; {links}", LOST)
 
 
 def _index_key(card: DatasetCard, split: str, place: Path) -> str:
@@ -155,11 +179,11 @@ def _add_sizes(rows: Rows, layout: Layout, tree: Tree, card: DatasetCard) -> Non
         missing = [p for p, size in zip(rows.columns[name], sizes, strict=True) if p is not None and size is None]
         if missing:
             near = tree.near(missing[0])
-            raise UnavailableError(
-                f"{card.name}: {len(missing):,} of {len(rows):,} {name} files are missing, first {tree.root / missing[0]}"
-                + (f" (there is {near!r})" if near else ""),
+            found = f"{card.name}: {len(missing):,} of {len(rows):,} {name} files are missing, first {tree.root / missing[0]}"
+            raise _explained(tree, UnavailableError(
+                found + (f" (there is {near!r})" if near else ""),
                 "rename it: names are used as released" if near else "the archive is half unpacked: unpack it again",
-            )
+            ))  # fmt: skip
         rows.columns[f"{name}_bytes"] = sizes
 
 
@@ -324,13 +348,13 @@ def _decoded(read: Reader, place: Path, file: str | None, card: DatasetCard) -> 
 
 
 def require_split(card: DatasetCard, split: str, targets: tuple[str, ...]) -> str:
-    """The split of the release that `split` means. Raises UsageError where there is none."""
+    """The split of the release that `split` means. Raises UnavailableError where a task's is not there, else UsageError."""
     for role in (*(f"{split}:{t}" for t in targets), split):
         if role in card.roles:
             return card.roles[role]
     if split in card.splits:
         return split
     message, remedy = f"dataset {card.name!r} has no split {split!r}", f"it has {', '.join(card.splits) or 'none'}"
-    if card.release is not None and split in ("train", "val"):  # asked for by a task, not by a person
+    if split in ("train", "val"):  # asked for by a task, not by a person: other tasks of a selection can do without
         raise UnavailableError(message, remedy)
     raise UsageError(message, remedy)
