@@ -138,6 +138,57 @@ def test_aa_pairs_are_told_apart_no_more_often_than_alpha_allows() -> None:
     assert hits >= stats.binom.ppf(0.005, 200, 0.05)
 
 
+@pytest.mark.parametrize("groups", [6, 12, 20])
+def test_aa_pairs_of_few_groups_are_told_apart_no_more_often_either(groups: int) -> None:
+    rng = np.random.default_rng(4)
+    p = []
+    for _ in range(200):
+        shared = rng.normal(0, 3, groups)
+        p.append(paired_difference(*(estimate(shared + rng.normal(size=groups), 300) for _ in range(2))).p)
+    assert (
+        stats.binom.ppf(0.005, 200, 0.05)
+        <= sum(x < 0.05 for x in p if x is not None)
+        <= stats.binom.ppf(0.995, 200, 0.05)
+    )
+
+
+def test_aa_pairs_whose_seeds_differ_are_told_apart_no_more_often_either() -> None:
+    """Three seeds are three numbers, however many images each was measured on."""
+    rng = np.random.default_rng(5)
+
+    def cell(hard: np.ndarray) -> Estimate:
+        return combine_seeds([estimate(hard + rng.normal(0, 2) + rng.normal(0, 0.5, 30), 200) for _ in range(3)])
+
+    found = [paired_difference(cell(hard), cell(hard)) for hard in rng.normal(60, 5, (200, 30))]
+    assert sum(d.p is not None and d.p < 0.05 for d in found) <= stats.binom.ppf(0.995, 200, 0.05)
+    covered = [d.ci_low <= 0 <= d.ci_high for d in found if d.ci_low is not None and d.ci_high is not None]
+    assert sum(covered) >= stats.binom.ppf(0.005, 200, 0.93)
+
+
+def test_a_true_point_gets_its_mark_as_often_as_a_t_test_would_give_it() -> None:
+    """Power, at one point and a standard error of 0.4: 0.70."""
+    rng = np.random.default_rng(6)
+    hits = 0
+    for _ in range(200):
+        hard = rng.normal(60, 10, 100)
+        a, b = (estimate(hard + up + rng.normal(0, 4 / np.sqrt(2), 100), 300) for up in (1.0, 0.0))
+        p = paired_difference(a, b).p
+        hits += p is not None and p < 0.05
+    expected = stats.nct.sf(stats.t.ppf(0.975, 99), 99, 1 / 0.4)
+    assert stats.binom.ppf(0.005, 200, expected) <= hits <= stats.binom.ppf(0.995, 200, expected)
+
+
+def test_p_and_interval_of_seeds_are_those_of_a_t_test_on_them_where_only_they_differ() -> None:
+    x = np.random.default_rng(7).normal(60, 5, 80)
+    ups = (0.5, 1.5, 2.2)
+    d = paired_difference(combine_seeds([estimate(x + up, 4000) for up in ups]), combine_seeds([estimate(x, 4000)] * 3))
+    assert d.p == pytest.approx(stats.ttest_1samp(ups, 0).pvalue, rel=0.05)
+    low, high = stats.t.interval(0.95, 2, np.mean(ups), stats.sem(ups))
+    assert d.ci_low is not None
+    assert d.ci_high is not None
+    assert d.ci_high - d.ci_low == pytest.approx(high - low, rel=0.25)  # of three seeds, ten means: no smooth quantile
+
+
 def test_pairing_removes_what_the_units_have_in_common() -> None:
     rng = np.random.default_rng(5)
     shared = rng.normal(0, 10, 300)
@@ -209,6 +260,32 @@ def test_ranks_agree_with_pairwise_paired_tests() -> None:
             assert d.p is not None
             better[i, j] = i != j and d.p < alpha and d.delta > 0
     assert shared_ranks(estimates) == [(1 + better[:, i].sum(), 6 - better[i].sum()) for i in range(6)]
+
+
+def test_ranks_of_two_groups_or_of_a_rounding_are_shared() -> None:
+    few = [estimate(np.array([1.0, 2.0]) + up) for up in (0.0, 5.0, 9.0)]
+    assert shared_ranks(few) == [(1, 3)] * 3
+    assert shared_ranks([few[0], Estimate(few[1].value, few[1].draws, "other", 50), few[2]]) == [(1, 3)] * 3
+    many = estimate(np.arange(60.0))
+    assert shared_ranks([many, Estimate(many.value * (1 + 1e-9), many.draws, many.key, 60)]) == [(1, 2)] * 2
+
+
+def test_ranks_of_seeds_agree_with_pairwise_paired_tests() -> None:
+    rng = np.random.default_rng(11)
+    hard = rng.normal(0, 2, 40)
+    cells = [
+        combine_seeds([estimate(hard + 0.5 * i + rng.normal(0, 0.4) + rng.normal(0, 0.3, 40), 400) for _ in range(3)])
+        for i in range(7)
+    ]
+    better = np.array([[_beats(a, b, 0.05 / 6) for b in cells] for a in cells])
+    assert better.any()
+    assert not np.triu(better.T, 1).all()
+    assert shared_ranks(cells) == [(1 + better[:, i].sum(), 7 - better[i].sum()) for i in range(7)]
+
+
+def _beats(a: Estimate, b: Estimate, alpha: float) -> bool:
+    d = paired_difference(a, b)
+    return d.p is not None and d.p < alpha and d.delta > 0
 
 
 def test_one_estimate_is_first() -> None:
@@ -318,21 +395,29 @@ def test_ranks_of_many_rows_are_those_of_all_pairs(few: int, monkeypatch: pytest
         Estimate(51.0, rows[3].draws, "other", 99),
         Estimate(49.0, rng.normal(49, 1, 100).astype(np.float32), "k"),
     ]
-    z = stats.norm.ppf(1 - 0.05 / (2 * (len(rows) - 1)))
-    found = [brute_rank(i, rows, z) for i in range(len(rows))]
+    found = [brute_rank(i, rows) for i in range(len(rows))]
     assert shared_ranks(rows) == found
     for i in range(len(rows)):
         assert shared_ranks(rows, asked=[k == i for k in range(len(rows))]) == [found[i]]
 
 
-def brute_rank(i: int, rows: list[Estimate], z: float) -> tuple[int, int]:
+def brute_rank(i: int, rows: list[Estimate]) -> tuple[int, int]:
+    """As the definition has it: a test against every other row, Student's t with as many groups as the two have."""
+
+    def variance(x: np.ndarray, groups: int) -> float:
+        return float(np.var(x, ddof=1)) * (groups / (groups - 1) if groups else 1.0)
+
     def spread(a: Estimate, b: Estimate) -> float:
         if a.draws is not None and b.draws is not None and a.key == b.key and len(a.draws) == len(b.draws):
-            return float(np.var(a.draws.astype(float) - b.draws.astype(float), ddof=1))
-        return sum(float(np.var(e.draws.astype(float), ddof=1)) for e in (a, b) if e.draws is not None)
+            return variance(a.draws.astype(float) - b.draws.astype(float), a.groups)
+        return sum(variance(e.draws.astype(float), e.groups) for e in (a, b) if e.draws is not None)
+
+    def limit(a: Estimate, b: Estimate) -> float:
+        freedom = min([e.groups - 1 for e in (a, b) if e.groups and e.draws is not None], default=10**9)
+        return float(stats.t.ppf(1 - 0.05 / (2 * (len(rows) - 1)), freedom))
 
     others = [r for j, r in enumerate(rows) if j != i]
-    apart = [(r.value - rows[i].value) ** 2 > z**2 * spread(r, rows[i]) for r in others]
+    apart = [(r.value - rows[i].value) ** 2 > limit(r, rows[i]) ** 2 * spread(r, rows[i]) for r in others]
     better = sum(a and r.value > rows[i].value for a, r in zip(apart, others, strict=True))
     worse = sum(a and r.value < rows[i].value for a, r in zip(apart, others, strict=True))
     return better + 1, len(rows) - worse

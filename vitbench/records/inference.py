@@ -24,7 +24,8 @@ LEVEL = 0.95
 ALPHA = 0.05
 MIN_GAP_POINTS = 2.0
 _BLOCK_BYTES = 32 << 20
-_FLOAT32 = float(np.finfo(np.float32).eps)
+FLOAT32 = float(np.finfo(np.float32).eps)
+_Z = 1.959963984540054
 _MIN_DEFINED = 0.9  # share of resamples in which a measure must be defined for an interval to mean something
 
 
@@ -32,13 +33,14 @@ _MIN_DEFINED = 0.9  # share of resamples in which a measure must be defined for 
 class Estimate:
     """A number and its bootstrap replicates. draws: (d,) or None; estimates with the same `key` were resampled alike.
 
-    groups: how many groups were resampled (0: unknown).
+    groups: how many groups were resampled (0: unknown). seeds: the values of the seeds it is the mean of, if several.
     """
 
     value: float
     draws: Draws | None = None
     key: str = ""
     groups: int = 0
+    seeds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,28 +177,76 @@ def paired(a: Estimate, b: Estimate) -> tuple[Floats, Floats] | str:
 
 
 def paired_difference(a: Estimate, b: Estimate) -> Difference:
-    """a - b with a percentile interval, and p from the normal approximation on the replicates' standard deviation.
+    """a - b with its interval and p: Student's t on the replicates' spread, the interval a percentile one, as much wider.
 
     p is never below 2^(1 - groups), the least a sign-flip test on that many groups could give.
     """
-    delta = a.value - b.value
     pair = paired(a, b)
     if isinstance(pair, str):
-        return Difference(delta, note=pair)
+        return Difference(a.value - b.value, note=pair)
     change = pair[0] - pair[1]
     interval = percentile_interval(change)
     if interval is None:
-        return Difference(delta, note="no interval: undefined in many resamples")
+        return Difference(a.value - b.value, note="no interval: undefined in many resamples")
     return _tested(a, b, interval, float(np.std(change[np.isfinite(change)], ddof=1)))
 
 
-def _tested(a: Estimate, b: Estimate, interval: tuple[float | None, float | None], sd: float) -> Difference:
-    """The difference with its p, given the interval and standard deviation of its replicates."""
+def _tested(a: Estimate, b: Estimate, interval: tuple[float, float] | None, sd: float) -> Difference:
+    """The difference with its p, given the percentile interval and the standard deviation of its replicates."""
     delta = a.value - b.value
     # Stored draws are float32: differences below its resolution are rounding, not signal.
-    noise = _FLOAT32 * max(abs(a.value), abs(b.value))
+    noise = FLOAT32 * max(abs(a.value), abs(b.value))
     groups = min(a.groups or 1 << 30, b.groups or 1 << 30)
-    return Difference(delta, *interval, p=max(two_sided_p(delta, sd, noise), 2.0 ** (1 - min(groups, 1000))))
+    error = standard_error(sd, groups, np.subtract(a.seeds, b.seeds) if len(a.seeds) == len(b.seeds) else ())
+    low, high = error.widened(delta, interval) if interval else (None, None)
+    p = two_sided_p(delta, error.size, noise, error.freedom)
+    return Difference(delta, low, high, max(p, 2.0 ** (1 - min(groups, 1000))))
+
+
+@dataclass(frozen=True)
+class StandardError:
+    """The size of a standard error, how many degrees of freedom it has, and how much of it the bootstrap saw (sd)."""
+
+    size: float
+    freedom: float
+    sd: float
+
+    def widened(self, value: float, interval: tuple[float, float]) -> tuple[float, float]:
+        """A percentile interval made as much wider about the value as Student's t on this error is than a normal on sd."""
+        if math.isinf(self.freedom) or not self.sd:
+            return interval
+        factor = t_quantile((1 + LEVEL) / 2, self.freedom) * self.size / (_Z * self.sd)
+        return value - factor * (value - interval[0]), value + factor * (interval[1] - value)
+
+
+def standard_error(sd: float, groups: int, seeds: Sequence[float] | Floats = ()) -> StandardError:
+    """From the spread of replicates, and the values of the seeds where it is a mean of several.
+
+    The bootstrap divides by n where n - 1 is unbiased. Degrees of freedom are Satterthwaite's (1946) of two variances: one
+    from groups, one from seeds. With a normal on sd, three seeds that differ told equal cells apart one time in six.
+    """
+    variance = sd * sd * groups / max(groups - 1, 1)
+    if not 1 < groups < 1 << 30 or variance == 0.0:
+        return StandardError(sd, math.inf, sd)
+    share = min(float(np.var(seeds, ddof=1)) / len(seeds) / variance, 1.0) if len(seeds) > 1 else 0.0
+    freedom = 1 / ((1 - share) ** 2 / (groups - 1) + share**2 / max(len(seeds) - 1, 1))
+    return StandardError(math.sqrt(variance), freedom, sd)
+
+
+def interval_of(estimate: Estimate) -> tuple[float, float] | None:
+    """The 95 % interval of an estimate by itself, of its replicates; None where it has none."""
+    interval = None if estimate.draws is None else percentile_interval(estimate.draws)
+    if interval is None or estimate.draws is None:
+        return None
+    sd = float(np.nanstd(estimate.draws, ddof=1, dtype=np.float64))
+    return standard_error(sd, estimate.groups, estimate.seeds).widened(estimate.value, interval)
+
+
+def t_quantile(share: float, freedom: float) -> float:
+    """Of Student's t."""
+    from scipy.special import stdtrit  # where it is needed: loading it takes longer than most commands
+
+    return float(stdtrit(freedom, share))
 
 
 def paired_differences(
@@ -224,17 +274,21 @@ def paired_differences(
             shown = kept[asked[block][kept]]
             ends = dict(zip(shown, map(_interval, np.sort(change[shown], axis=1)), strict=True))
             for k, sd in zip(kept, spread, strict=True):
-                out[block[k]] = _tested(*pairs[block[k]], ends.get(k, (None, None)), float(sd))
+                out[block[k]] = _tested(*pairs[block[k]], ends.get(k), float(sd))
     return [paired_difference(*pair) if d is None else d for pair, d in zip(pairs, out, strict=True)]
 
 
-def two_sided_p(delta: float, sd: float, noise: float = 0.0) -> float:
-    """P(|N(0, sd)| >= |delta|); no difference beyond `noise` is p = 1, a difference without spread p = 0."""
+def two_sided_p(delta: float, sd: float, noise: float = 0.0, freedom: float = math.inf) -> float:
+    """P(|t| >= |delta| / sd), normal by default; no difference beyond `noise` is p = 1, one without spread p = 0."""
     if abs(delta) <= noise:
         return 1.0
     if sd <= noise:
         return 0.0
-    return math.erfc(abs(delta) / sd / math.sqrt(2))
+    if math.isinf(freedom):
+        return math.erfc(abs(delta) / sd / math.sqrt(2))
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(freedom, -abs(delta) / sd))
 
 
 def benjamini_hochberg(p: Sequence[float]) -> Floats:
@@ -265,9 +319,17 @@ def recovery(
     top, bottom = paired(repaired, defective), paired(clean, defective)
     if isinstance(top, str) or isinstance(bottom, str):
         return Recovery(None, reason="repaired and defective cannot be compared (measured on different units)")
+    won, lost = top[0] - top[1], bottom[0] - bottom[1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        interval = percentile_interval((top[0] - top[1]) / (bottom[0] - bottom[1]))
-    return Recovery(value, *(interval or (None, None)))
+        interval = percentile_interval(won / lost)
+    if interval is None:
+        return Recovery(value)
+    # How sure a ratio is, its numerator tells at the ratio that was found (Fieller).
+    seeds = [np.asarray(e.seeds) for e in (repaired, defective, clean)]
+    alike = len({len(s) for s in seeds}) == 1
+    rest = (seeds[0] - seeds[1]) - value * (seeds[2] - seeds[1]) if alike else ()
+    error = standard_error(float(np.nanstd(won - value * lost, ddof=1)), repaired.groups, rest)
+    return Recovery(value, *error.widened(value, interval))
 
 
 def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:
@@ -285,9 +347,10 @@ def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:
     if len(stacked) < len(estimates) or len({len(d) for d in stacked}) > 1:
         return Estimate(value, groups=groups)
     s, d = len(estimates), len(stacked[0])
+    seeds = tuple(e.value for e in estimates)
     key = digest({"seeds": [e.key for e in estimates]})
     rng = np.random.Generator(np.random.PCG64([s, d]))
     weights = rng.multinomial(s, np.full(s, 1 / s), size=d) / s
     weights = 1 / s + math.sqrt(s / (s - 1)) * (weights - 1 / s)
     draws = (weights.T * np.stack(stacked)).sum(0).astype(np.float32)
-    return Estimate(value, draws, key, groups)
+    return Estimate(value, draws, key, groups, seeds)

@@ -85,8 +85,4 @@ def _step(values: Floats, draws: Floats | None, start: int, at: int, stop: int) 
 
 def _p(delta: float, sd: float, noise: float, scatter: float, freedom: int) -> float:
     """Two-sided p; Student's t where the scatter of a few points is much of the variance (Welch 1947)."""
-    if sd <= noise or abs(delta) <= noise or scatter == 0.0:
-        return two_sided_p(delta, sd, noise)
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(freedom * (sd * sd / scatter) ** 2, -abs(delta) / sd))
+    return two_sided_p(delta, sd, noise, freedom * (sd * sd / scatter) ** 2 if scatter else math.inf)

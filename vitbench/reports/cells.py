@@ -12,7 +12,7 @@ from vitbench.catalogue import BACKBONES, REPAIRS, TASKS
 from vitbench.catalogue.resolve import expand_tasks, is_stochastic
 from vitbench.errors import UsageError
 from vitbench.records.index import Entry
-from vitbench.records.inference import Difference, Estimate, combine_seeds, paired_difference, percentile_interval
+from vitbench.records.inference import Difference, Estimate, combine_seeds, interval_of, paired_difference
 from vitbench.selection import parse_chain, split_outside
 
 Section = Literal["model", "defect", "control"]
@@ -58,8 +58,7 @@ class Cell:
         if len(self.seeds) == 1:
             low, high = next((e.ci_low, e.ci_high) for e in self.measured if e.value is not None)
             return None if low is None or high is None else (low, high)
-        draws = self.estimate.draws if self.estimate else None
-        return None if draws is None else percentile_interval(draws)
+        return interval_of(self.estimate) if self.estimate else None
 
 
 def common(*cells: Cell) -> list[Estimate] | None:

@@ -141,7 +141,10 @@ def _closed(
         return None
     # The repaired backbone as it would be if the repair had not moved the clean one.
     moved = replace(
-        fixed, value=fixed.value - fixed_whole.value + whole.value, draws=fixed.draws - fixed_whole.draws + whole.draws
+        fixed,
+        value=fixed.value - fixed_whole.value + whole.value,
+        draws=fixed.draws - fixed_whole.draws + whole.draws,
+        seeds=tuple(a - b + c for a, b, c in zip(fixed.seeds, fixed_whole.seeds, whole.seeds, strict=True)),
     )
     return recovery(moved, damaged, whole, gap, up)
 
