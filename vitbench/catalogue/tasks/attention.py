@@ -91,7 +91,9 @@ ATTENTION_SEGMENTATION = TaskCard(
             "size; what is above the mean of the map is object. mIoU of object and background, pixel accuracy, and "
             "the mean over images of the average precision of the map.",
             source=_TTR,
-            differs="Published on ImageNet-Segmentation (4,276 images). Upsampling is bilinear. " + _SHARED,
+            differs="Published on ImageNet-Segmentation (4,276 images). Upsampling is bilinear. Average precision is that of the "
+            "object's pixels; the code of Chefer et al. 2021 (arXiv 2012.09838), whose threshold this is, ranks the object's by "
+            "the map and the background's by its complement in one list, on maps and masks of 224x224. " + _SHARED,
         ),
         Protocol(
             name="registers",

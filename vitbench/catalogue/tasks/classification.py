@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
 from vitbench.catalogue.tasks.image_dinov2 import DINOV2_KNN, DINOV2_LINEAR
-from vitbench.catalogue.tasks.settings import setting
+from vitbench.catalogue.tasks.settings import ROUNDED, setting
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ KNN_CLASSIFICATION = TaskCard(
             summary="Each of the k most similar train images votes for its class with exp(cosine / T).",
             source=Source("Caron et al.", 2021, "2104.14294", "https://github.com/facebookresearch/dino"),
             differs="Classes with equal votes rank by index (the reference ranks them arbitrarily); top-5 is undefined with "
-            "five classes or fewer; the test split is not cut into 100 chunks, so fewer than 100 images work.",
+            "five classes or fewer; the test split is not cut into 100 chunks, so fewer than 100 images work. "
+            + ROUNDED,
         ),
         DINOV2_KNN,
     ),
@@ -76,7 +77,8 @@ LINEAR_CLASSIFICATION = TaskCard(
             source=Source("Oquab et al.", 2023, "2304.07193", "https://github.com/facebookresearch/dinov2"),
             selection="heldout",
             differs="scikit-learn L-BFGS instead of cuML; 12 values of C over the same range instead of 45; tolerance 1e-4 "
-            "(scikit-learn's scale) instead of 1e-12. Features are neither standardised nor L2-normalised, as in the source.",
+            "(scikit-learn's scale) instead of 1e-12. Features are neither standardised nor L2-normalised, as in the source. "
+            + ROUNDED,
         ),
         DINOV2_LINEAR,
     ),

@@ -10,8 +10,9 @@ from vitbench.catalogue.tasks.settings import setting
 _LEOPART = Source("Ziegler and Asano", 2022, "2204.13101", "https://github.com/MkuuWaUjinga/leopart")
 _DIFFERS = (
     "One k-means per seed of the suite; published numbers are means over five (`--seeds 0,1,2,3,4`). faiss draws 256 points "
-    "per cluster itself. The naming is found once and held fixed by the bootstrap. Classes that occur in neither labels nor "
-    "predictions do not count; published means are over all 21 classes of VOC."
+    "per cluster itself. Images are resized bicubically, not bilinearly; cluster maps and masks are sampled at the centres of "
+    "the 100x100 cells instead of their upper left corners. The naming is found once and held fixed by the bootstrap. Classes "
+    "that occur in neither labels nor predictions do not count; published means are over all 21 classes of VOC."
 )
 
 

@@ -89,7 +89,7 @@ CORRESPONDENCE = TaskCard(
             settings=Probe3dSettings(),
             summary="Raw tokens of the last block on images padded to squares with white, 200 pairs per class and viewpoint; "
             "its reported number is PCK_per_class.",
-            source=Source("El Banani et al.", 2024, url="https://github.com/mbanani/probe3d"),
+            source=Source("El Banani et al.", 2024, "2404.08636", "https://github.com/mbanani/probe3d"),
             differs="Which 200 pairs depends on their names, not on the order of files (the reference's depends on the machine). "
             "Images go to 800 pixels rounded down to the patch; the reference centre-pads to 812 for patch 14 and leaves the "
             "points where they were." + _SAME,
@@ -157,7 +157,7 @@ VIEW_CORRESPONDENCE = TaskCard(
             summary="Features upsampled bicubically to every fourth pixel; of the object's pixels the 1,000 whose nearest "
             "neighbour is clearest; recall of errors below 1, 2 and 5 cm, and 5, 25 and 50 pixels, and by rotation at 2 cm. "
             "recall_3d is the mean over 1, 2 and 5 cm.",
-            source=Source("El Banani et al.", 2024, url="https://github.com/mbanani/probe3d"),
+            source=Source("El Banani et al.", 2024, "2404.08636", "https://github.com/mbanani/probe3d"),
             differs=_VIEWS,
         ),
         Protocol(

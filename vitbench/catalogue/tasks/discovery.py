@@ -144,7 +144,9 @@ OBJECT_DISCOVERY = TaskCard(
             source=_TOKENCUT,
             differs="The eigenvector comes from Lanczos iteration instead of a dense solver, with a fixed start. Of patches with "
             "equal rows of the graph, which tie for the most extreme, the first is taken (the reference's depends on "
-            "rounding)." + _BASELINES + ".",
+            "rounding). DINOv3 (arXiv 2508.10104) cuts output tokens and reports the best of nine tau: `field=patch,tau=...`."
+            + _BASELINES
+            + ".",
         ),
         Protocol(
             name="lost_norm",
@@ -189,7 +191,9 @@ SALIENCY = TaskCard(
             "images first.",
             source=_TOKENCUT,
             differs="Without the bilateral solver, which reads the pixels and not the tokens. maxF is that of the eigenvector "
-            "itself; the reference's is that of a mask. Maps and masks go to the annotation's size bilinearly. Images are not "
+            "itself; the reference's is that of a mask. The released code averages the F of images at each threshold, not their "
+            "precision and recall, takes what is above a threshold and not what reaches it, and counts an empty mask as "
+            "precise. Maps and masks go to the annotation's size bilinearly. Images are not "
             "resized to a multiple of the patch but padded. On data sets with several classes the mask is that of every "
             "object class; images without any are left out and counted.",
         ),

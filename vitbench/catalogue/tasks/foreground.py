@@ -79,7 +79,7 @@ POINT_IN_BOX = TaskCard(
             summary="The patch with the largest cosine with CLS hits if a true box touches it (from floor(min / "
             "patch) to floor(max / patch)). `hit_single` is over images with one box, as the source scores ImageNet; "
             "chance is the share of patches that boxes touch, and the centre is that of the image.",
-            source=Source("The authors of LaSt-ViT", 2026, "", "https://github.com/ChengShiest/LAST-ViT"),
+            source=Source("Shi et al.", 2026, "2602.22394", "https://github.com/ChengShiest/LAST-ViT"),
             differs="Images with several boxes count too, in `hit`: any of them will do. Images of which no box is "
             "in view are left out and counted." + _APART,
         ),

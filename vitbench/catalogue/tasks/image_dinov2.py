@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitbench.catalogue.cards import Protocol, Source, TaskSettings
-from vitbench.catalogue.tasks.settings import setting
+from vitbench.catalogue.tasks.settings import ROUNDED, setting
 from vitbench.catalogue.tasks.streaming import StreamSettings
 
 _DINOV2 = Source("Oquab et al.", 2023, "2304.07193", "https://github.com/facebookresearch/dinov2")
@@ -66,7 +66,7 @@ DINOV2_KNN = Protocol(
     differs="The source reports every k on the test split (`choose_on=test` takes the best of them and flags the record as "
     "oracle); here k is chosen on a slice of train. Few-shot memories are those of `n_per_class`, one draw for each of `--seeds`; "
     "k is then chosen among the images that are remembered. Classes with equal votes rank by index. Float32 instead of half "
-    "precision in the search.",
+    "precision in the search. " + ROUNDED,
 )
 
 DINOV2_LINEAR = Protocol(
@@ -84,5 +84,5 @@ DINOV2_LINEAR = Protocol(
     differs="The source chooses the head on the images that it reports (`choose_on=test`: the record is then flagged as oracle); "
     "here a tenth of train chooses and is not trained on. The batch is that of one GPU of the source. All heads that read the same "
     "features start at the same weights. Train images go through the backbone anew in every step and no token is stored. A "
-    "repair that needs a fit learns it from unaugmented centre crops of the train images.",
+    "repair that needs a fit learns it from unaugmented centre crops of the train images. " + ROUNDED,
 )

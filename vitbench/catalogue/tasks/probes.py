@@ -116,7 +116,7 @@ TOKEN_NORMS = TaskCard(
             source=_REGISTERS,
             differs="Medians, MAD, mean and std are those of all tokens of the measured split after the same block (of the first "
             "1,000 images where there are more). Norms are taken before the final norm. A share above a percentile is not "
-            "reported: it is the same for every model.",
+            "reported: it is the same for every model. Neither are kurtosis and the places of outliers.",
         ),
     ),
 )

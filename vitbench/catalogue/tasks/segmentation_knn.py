@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitbench.catalogue.cards import Protocol, Source, TaskSettings
-from vitbench.catalogue.tasks.segmentation_linear import CAPI
+from vitbench.catalogue.tasks.segmentation_linear import CAPI, CAPI_SCALE
 from vitbench.catalogue.tasks.settings import setting
 
 
@@ -53,7 +53,9 @@ CAPI_KNN_PROTOCOL = Protocol(
     source=CAPI,
     selection="heldout",
     differs="The held-out images are chosen by key hash instead of a random permutation; ties between settings go to the "
-    "first. Void predicted for single pixels is a miss but no class of its own unless `compat`. The source ignores labels 0 "
+    "first. "
+    + CAPI_SCALE
+    + "Void predicted for single pixels is a miss but no class of its own unless `compat`. The source ignores labels 0 "
     "and 255 of ADE20K: here void is what the data set declares.",
 )
 

@@ -8,6 +8,11 @@ from vitbench.catalogue.cards import Protocol, Source, TaskSettings
 from vitbench.catalogue.tasks.settings import setting
 
 CAPI = Source("Darcet et al.", 2025, "2502.08769", "https://github.com/facebookresearch/capi")
+CAPI_SCALE = (
+    "Features are scaled by the mean and deviation of all train images; the source's are those of the 90 % that are not held "
+    "out, also when those are fitted on, too. "
+)
+"""What both heads of CAPI's protocol differ in from the source."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ CAPI_LINEAR_PROTOCOL = Protocol(
     selection="heldout",
     differs="L-BFGS in float32 that stops at a gradient of 1e-5 or 1000 iterations instead of cuML's at 1e-12; every C takes "
     "its steps in the same sweep over the tokens. The held-out images are chosen by key hash instead of a random permutation. "
-    "The source ignores labels 0 and 255 of ADE20K: here void is what the data set declares.",
+    + CAPI_SCALE
+    + "The source ignores labels 0 and 255 of ADE20K: here void is what the data set declares.",
 )
 
 LEOPART_LINEAR_PROTOCOL = Protocol(
@@ -85,7 +91,10 @@ LEOPART_LINEAR_PROTOCOL = Protocol(
     "100x100, where the loss is taken and the score counted.",
     source=Source("Ziegler and Asano", 2022, "2204.13101", "https://github.com/MkuuWaUjinga/leopart"),
     stochastic=True,
-    differs="The size of a batch and the initial weights are not in our source: 60 and N(0, 0.01). The loss is the mean over "
-    "valid pixels. Images are shuffled through a window of 2,048 images. The published numbers are for VOC trainaug "
+    differs="Train images are seen whole and as they are: the source crops 80 to 100 % of each at random and mirrors half of "
+    "them. Images are resized bicubically, not bilinearly. Weights start at N(0, 0.01) instead of PyTorch's "
+    "default; a batch has 60 images, as one of the source's two GPUs. The head after the last epoch is scored: the source keeps "
+    "those with the best mIoU on the test images. Masks are sampled at the centres of the 100x100 cells instead of their upper "
+    "left corners. Images are shuffled through a window of 2,048 images. The published numbers are for VOC trainaug "
     "(10,582 images) and average 21 classes; classes that occur in neither labels nor predictions do not count here.",
 )

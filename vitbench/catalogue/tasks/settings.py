@@ -11,6 +11,9 @@ from vitbench.errors import UsageError
 
 T = TypeVar("T")
 
+ROUNDED = "The longer side of a resized image is rounded to whole pixels, where torchvision cuts it down."
+"""What the view `crop` differs in from the transforms of its sources."""
+
 _SHARED = {
     "field": "token field that is read, or several joined by + (patch_raw, patch+cls, last4, quarters_raw, block_3, ...)",
     "view": "how the image becomes network input (whole, resize, crop, slide, flip, short, davis, long, square, centre)",

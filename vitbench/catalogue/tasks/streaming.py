@@ -93,6 +93,11 @@ class StreamDepthSettings(StreamSettings):
     flip: bool = setting(True, "average the depths of each test image with those of its mirror image")
 
 
+_CROPS = "A crop of mostly one class is drawn ten times at most, where the source takes an eleventh whatever it shows. "
+_WARMUP = (
+    "The warm-up starts at a millionth of the rate, and the first moment of AdamW stays at 0.9: DVT's configuration of this "
+    "recipe starts at a thousandth and lets it go from 0.95 to 0.85 and back. "
+)
 _SEGMENTATION = "vitbench.tasks.slide_segmentation:SlideSegmentation"
 _DEPTH = "vitbench.tasks.binned_depth:BinnedDepth"
 
@@ -107,8 +112,9 @@ DINOV2_SEGMENTATION = Protocol(
     "patch; batch norm and a 1x1 convolution; pixel cross-entropy on logits upsampled to the crop, averaged over all "
     "pixels, void included. Test windows slide, their logits are averaged, resized to the label and scored there.",
     source=DINOV2,
-    differs="Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). 4 blocks: "
-    "`field=last4`; several scales: `dinov2_ms`. " + _STREAM,
+    differs="Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). The random size is "
+    "not cut to whole pixels before the image is fitted to it. " + _CROPS + "4 blocks: `field=last4`; several scales: "
+    "`dinov2_ms`. " + _STREAM,
 )
 
 DINOV2_MS_SEGMENTATION = Protocol(
@@ -126,6 +132,7 @@ DINOV2_MS_SEGMENTATION = Protocol(
     differs="The released configurations hold up to five scales; these are the three that the source's own notebook keeps. The "
     "longer side is free, and windows of 640 pixels move by two thirds of their size as in `dinov2`: what the source does there "
     "is not known to us. Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). "
+    + _CROPS
     + _STREAM,
 )
 
@@ -143,7 +150,9 @@ DINOV3_SEGMENTATION = Protocol(
     source=DINOV3,
     differs="The paper sweeps rates {1e-4, 3e-4, 1e-3} and decays {1e-4, 1e-3} (`learning_rate=1e-4/3e-4/1e-3,"
     "weight_decay=1e-4/1e-3`: chosen here on held-out train images) and takes 1,024 tokens from every model "
-    "(`crop_px=448` for patch 14). Void is what the data set declares; the source always drops label 0. " + _STREAM,
+    "(`crop_px=448` for patch 14). Void is what the data set declares; the source always drops label 0. "
+    + _CROPS
+    + _STREAM,
 )
 
 _DEPTH_DIFFERS = (
@@ -162,7 +171,7 @@ DINOV2_DEPTH = Protocol(
     "times upsampled, depth as the mean bin; SigLoss; rotation, flip, crop and colours in every step. Tests average the "
     "depths of an image and its mirror image, inside the Eigen crop; metrics per image, then their mean.",
     source=DINOV2,
-    differs=_DEPTH_DIFFERS + _STREAM,
+    differs=_DEPTH_DIFFERS + _WARMUP + _STREAM,
 )
 
 DINOV2_LIN4_DEPTH = Protocol(
@@ -174,7 +183,7 @@ DINOV2_LIN4_DEPTH = Protocol(
     stochastic=True,
     summary="The `lin. 4` recipe: as `dinov2`, from four blocks, one at the end of each quarter, each with its CLS.",
     source=DINOV2,
-    differs=_DEPTH_DIFFERS + _STREAM,
+    differs=_DEPTH_DIFFERS + _WARMUP + _STREAM,
 )
 
 DINOV3_DEPTH = Protocol(
@@ -203,5 +212,8 @@ DVT_DEPTH = Protocol(
     stochastic=True,
     summary="As `dinov2`, with the final norm and a learning rate of 5e-3.",
     source=DVT,
-    differs="The source keeps the checkpoint with the best abs_rel on the test set. " + _DEPTH_DIFFERS + _STREAM,
+    differs="The source keeps the checkpoint with the best abs_rel on the test set. "
+    + _DEPTH_DIFFERS
+    + _WARMUP
+    + _STREAM,
 )

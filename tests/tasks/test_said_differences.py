@@ -1,0 +1,94 @@
+"""Where a protocol knowingly differs from its source, its page says so: each test holds the rule and the sentence together."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from vitbench.catalogue.tasks import TASK_CARDS
+from vitbench.catalogue.tasks.settings import ROUNDED
+from vitbench.catalogue.tasks.streaming import DINOV2_DEPTH, DVT_DEPTH
+from vitbench.catalogue.views import View
+from vitbench.data.augment import SegmentationAugment
+from vitbench.metrics.saliency import saliency_statistics
+from vitbench.reports.protocols import pages
+from vitbench.tasks.leopart_segmentation import square_labels
+from vitbench.tasks.token_rows import ChannelScale
+from vitbench.tokens.placing import place
+
+from .streams import batch, context, light, scenes_stream
+
+PAGES = pages()
+PROTOCOLS = {f"{card.name}@{p.name}": p for card in TASK_CARDS for p in card.protocols}
+
+
+def card_of(name: str):
+    return next(card for card in TASK_CARDS if card.name == name)
+
+
+@pytest.mark.parametrize("name", [n for n, p in PROTOCOLS.items() if p.source])
+def test_a_source_is_authors_year_and_arxiv(name):
+    source = PROTOCOLS[name].source
+    assert source.authors[0].isupper()
+    assert 2000 < source.year < 2100
+    assert re.fullmatch(r"\d{4}\.\d{4,5}", source.arxiv)
+
+
+def test_the_longer_side_of_a_crop_is_rounded():
+    image = np.zeros((333, 499, 3), np.uint8)  # 499 x 256 / 333 = 383.6, which torchvision makes 383
+    [(_, placement)] = place(image, View("crop", 224), 16)
+    assert placement.scale == (333 / 256, 499 / 384)
+    read = [n for n, p in PROTOCOLS.items() if p.source and p.settings.view == "crop" and "_classification" in n]
+    assert len(read) >= 4
+    assert all(ROUNDED in PAGES[f"{n}.md"] for n in read if not n.startswith("token_"))
+
+
+@pytest.mark.parametrize("name", ["knn_segmentation", "linear_segmentation"])
+def test_capis_scale_is_that_of_all_train_images(name):
+    train = scenes_stream(10, "train", 1)
+    head = light(card_of(name), "capi").load().fit(train, context(6))
+    assert torch.equal(head.scale.scale, ChannelScale.fit(train, "patch").scale)
+    assert "by the mean and deviation of all train images" in PAGES[f"{name}@capi.md"]
+
+
+class _Counted(np.random.Generator):
+    """A generator that knows how many places it has drawn."""
+
+    drawn = 0
+
+    def integers(self, *args, **kwargs):
+        self.drawn += 1
+        return super().integers(*args, **kwargs)
+
+
+def test_a_crop_of_one_class_is_drawn_ten_times():
+    rng = _Counted(np.random.PCG64(0))
+    SegmentationAugment(64, None, 24)(np.zeros((80, 90, 3), np.uint8), np.zeros((80, 90), np.uint8), rng)
+    assert rng.drawn == 2 * 10
+    for name in ("dinov2", "dinov2_ms", "dinov3"):
+        assert "drawn ten times at most" in PAGES[f"linear_segmentation@{name}.md"]
+
+
+@pytest.mark.parametrize("protocol", [DINOV2_DEPTH, DVT_DEPTH], ids=lambda p: p.name)
+def test_the_first_moment_of_depth_stays_as_it_is(protocol):
+    assert protocol.settings.beta1 == "0.9"
+    assert "the first moment of AdamW stays at 0.9" in PAGES[f"depth@{protocol.name}.md"]
+
+
+def test_leoparts_masks_are_sampled_at_the_centres_of_cells():
+    labels = np.arange(12, dtype=np.uint8)[:, None].repeat(12, 1)
+    part = batch({"patch": torch.zeros(1, 3, 3, 4)}, [{"image_hw": (12, 12), "segmentation": labels}])
+    assert square_labels(part, 0, 4)[:, 0].tolist() == [1, 4, 7, 10]  # torch's `nearest` takes 0, 3, 6, 9
+    for name in ("linear_segmentation@leopart", "cluster_segmentation@leopart", "cluster_segmentation@leopart_over"):
+        assert "sampled at the centres of the 100x100 cells" in PAGES[f"{name}.md"]
+
+
+def test_saliency_counts_a_threshold_that_is_reached_and_an_empty_mask_as_imprecise():
+    everywhere = np.ones((1, 2), bool)
+    stats = saliency_statistics(np.array([[0.0, 0.5]]), everywhere, np.array([[False, True]]), everywhere)
+    assert stats["precision"][0] == 0.5  # the reference asks for more than 0, which one of the two has
+    assert stats["precision"][-1] == 0  # nothing is found: 1 in the reference
+    assert "counts an empty mask as precise" in PAGES["saliency@tokencut.md"]
