@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from tests.layouts import Miniature, jpeg, text
+from tests.layouts import Miniature, dump, jpeg, text
 
 
 def _fill(
@@ -60,6 +60,7 @@ def food101(root: Path) -> Miniature:
     for split, pairs in made.items():
         lines = [path.removeprefix("images/").removesuffix(".jpg") for path, _ in pairs]
         text(root / f"food-101/meta/{split}.txt", lines)
+        dump(root / f"food-101/meta/{split}.json", {n: [p for p in lines if p.startswith(n)] for n in names})
     text(root / "food-101/meta/classes.txt", names)
     return mini
 

@@ -100,8 +100,19 @@ def voc(root: Path, folder: str, lists: dict[str, int]) -> Miniature:
                 text(place / "Annotations" / f"{name}.xml", ["<annotation>", *objects, "</annotation>"])
             else:
                 aug = "Aug" if split == "trainaug" else ""
-                png(place / f"SegmentationClass{aug}" / f"{name}.png", s.segmentation, palette("voc"))
+                png(place / f"SegmentationClass{aug}" / f"{name}.png", s.segmentation, () if aug else palette("voc"))
         text(place / "ImageSets" / ("Main" if boxes_only else "Segmentation") / f"{split}.txt", names)
+    return mini
+
+
+def voc_aug(root: Path) -> Miniature:
+    """As mmsegmentation converts SBD: masks of SBD's images only, names of all in trainaug.txt, in no order."""
+    mini = voc(root, "VOCdevkit/VOC2012", {"train": 2, "trainaug": 5, "val": 4})
+    lists = root / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    added, own = ((lists / f"{n}.txt").read_text().split() for n in ("trainaug", "train"))
+    text(lists / "aug.txt", added[::-1])
+    text(lists / "trainaug.txt", [*added[::-1], *own])
+    mini.splits["trainaug"] += mini.splits.pop("train")
     return mini
 
 
@@ -498,7 +509,7 @@ VOC = "VOCdevkit/VOC"
 WRITERS: dict[str, Writer] = {
     "voc2007": lambda root: voc(root, f"{VOC}2007", {"train": 4, "val": 4, "trainval": 5, "test": 3}),
     "voc2012": lambda root: voc(root, f"{VOC}2012", {"train": 6, "val": 4, "trainval": 5}),
-    "voc2012_aug": lambda root: voc(root, f"{VOC}2012", {"trainaug": 7, "val": 4}),
+    "voc2012_aug": voc_aug,
     "voc2007_classes": voc_classes,
     "ade20k": ade20k,
     "cityscapes": cityscapes,

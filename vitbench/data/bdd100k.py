@@ -17,7 +17,8 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
     images = tree.first("images/track", "images")
     for file in tree.files(f"labels/box_track_20/{split}", (".json",)):
         video = file.removesuffix(".json")
-        frames = tree.json(f"labels/box_track_20/{split}/{file}")
+        content = tree.json(f"labels/box_track_20/{split}/{file}")
+        frames = content["frames"] if isinstance(content, dict) else content  # newer Scalabel wraps them
         tracks: dict[str, int] = {}
         for i, frame in enumerate(frames):
             boxes, classes, ids = [], [], []

@@ -16,11 +16,11 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from vitbench.catalogue.release import Download
+from vitbench.data.tree import ARCHIVES
 from vitbench.errors import DataError, StorageError, UnavailableError
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 Report = Callable[[int, int], None]
 """Hears of bytes done and bytes in all (0: unknown)."""

@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vitbench.data.tree import NO_DATA
 from vitbench.errors import DataError, UnavailableError
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"))
@@ -94,7 +95,7 @@ def _stamp(root: Path) -> tuple[tuple[str, int], ...]:
 @lru_cache(maxsize=16)
 def _read_index(root: Path, seed: int, stamp: tuple[tuple[str, int], ...]) -> FolderIndex:
     del stamp  # part of the key only
-    places = sorted(p for p in root.iterdir() if (p / "images").is_dir() and not p.name.startswith("."))
+    places = sorted(p for p in root.iterdir() if (p / "images").is_dir() and not p.name.startswith((".", NO_DATA)))
     if places:
         raw = {place.name: _samples(place, place / "images", f"{place.name}/") for place in places}
     else:
@@ -159,7 +160,7 @@ def _walk(folder: Path | str, below: str, skip: set[str]) -> Iterator[tuple[os.D
         return
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
-            if entry.name.startswith("."):
+            if entry.name.startswith((".", NO_DATA)):
                 continue
             if entry.is_dir():
                 if entry.name not in skip:

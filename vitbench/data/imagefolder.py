@@ -2,7 +2,7 @@
 
     <split>/<class>/*  or, where the release has no split, <folder>/<class>/* dealt by name
 
-A label is the place of its class in the sorted names of folders.
+A label is the place of its class in the sorted names of folders that hold images.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
     hashes of its file names, so that everybody's split is the same.
     """
     folder = card.options.get("folders", {}).get(split, split)
-    classes = [n for n in tree.folders(folder) if n not in card.options.get("without", ())]
+    listed = {n: list(tree.below(joined(folder, n))) for n in tree.folders(folder)}
+    classes = {n: files for n, files in listed.items() if files and n not in card.options.get("without", ())}
     if not classes:
-        raise UnavailableError(f"{tree.root / folder} has no folders of classes", "unpack the archive again")
+        loose = len(tree.files(folder, IMAGES))
+        raise UnavailableError(
+            f"{tree.root / folder} has {f'{loose:,} images but ' if loose else ''}no folders of classes",
+            "move every image into the folder of its class" if loose else "unpack the archive again",
+        )
     rows = Rows(tuple(classes))
     dealt = "train_share" in card.options or "train_per_class" in card.options
-    for label, name in enumerate(classes):
-        files = list(tree.below(joined(folder, name), IMAGES))
+    for label, (name, files) in enumerate(classes.items()):
         for file in _dealt(files, card, split) if dealt else files:
             rows.add(f"{name}/{file.rpartition('.')[0]}", joined(folder, name, file), label=label)
     return rows

@@ -3,6 +3,7 @@ index can later be told to be still true without listing anything again."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +13,10 @@ from typing import Any
 from vitbench.errors import UnavailableError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+HALF_UNPACKED = "the archive is not there or only half unpacked"
+LOST = "fetch what it leads to, or mount it"
+NO_DATA = "__MACOSX"  # what a Mac's archives hold of attributes, under the names of the files
 
 
 class Tree:
@@ -20,6 +25,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.watched: dict[str, int] = {}  # relative path -> modification time in ns
+        self.lost: list[str] = []  # links that lead nowhere
         self._files: dict[str, dict[str, int]] = {}
         self._folders: dict[str, list[str]] = {}
 
@@ -108,9 +114,10 @@ class Tree:
         try:
             stamp = path.stat().st_mtime_ns
             with os.scandir(path) as entries:
-                shown = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+                shown = sorted((e for e in entries if not e.name.startswith((".", NO_DATA))), key=lambda e: e.name)
             self._files[folder] = {e.name: e.stat().st_size for e in shown if e.is_file()}
             self._folders[folder] = [e.name for e in shown if e.is_dir()]
+            self.lost += [joined(folder, e.name) for e in shown if e.is_symlink() and not (e.is_file() or e.is_dir())]
         except (FileNotFoundError, NotADirectoryError):
             raise UnavailableError(*self._missing(folder)) from None
         except OSError as error:
@@ -118,21 +125,29 @@ class Tree:
         self.watched[folder] = stamp
 
     def _missing(self, path: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
-        """Message and remedy for a path that is not there: how far it exists, and whether another case does."""
+        """Message and remedy for a path that is not there: how far it exists, what is there instead."""
         parent, missing = self.root, path
         for part in path.split("/"):
+            if (parent / part).is_symlink() and not (parent / part).exists():
+                return f"{parent / part} is a link that leads nowhere", LOST
             if not (parent / part).exists():
                 missing = part
                 break
             parent = parent / part
-        try:
+        if parent.is_file():
+            return (
+                f"{parent} is a file where a folder is expected",
+                "the archive is not unpacked, or under another name",
+            )
+        with contextlib.suppress(OSError):
             near = [p.name for p in parent.iterdir() if p.name.lower() == missing.lower()]
-        except OSError:
-            near = []
-        if near:
-            return f"{parent} has {near[0]!r}, not {missing!r}", "rename it: names are used as released"
+            if near and near != [missing]:
+                return f"{parent} has {near[0]!r}, not {missing!r}", "rename it: names are used as released"
+        deeper = self.root / self.root.name
         also = f" (nor {', '.join(others)})" if others else ""
-        return f"{self.root} has no {path}{also}", "the archive is not there or only half unpacked"
+        return f"{self.root} has no {path}{also}", (
+            f"move what is in {deeper} one folder up" if deeper.is_dir() else HALF_UNPACKED
+        )
 
 
 def joined(*parts: str) -> str:

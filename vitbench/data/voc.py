@@ -1,9 +1,9 @@
 """PASCAL VOC 2007 and 2012 (Everingham et al. 2010): boxes, segmentation, and the classes present.
 
     JPEGImages/*.jpg  Annotations/*.xml  ImageSets/{Main,Segmentation}/*.txt  SegmentationClass/*.png
-    trainaug, train and SBD (Hariharan et al. 2011) together, from the first of these that is there:
-    SegmentationClassAug/*.png with ImageSets/Segmentation/trainaug.txt, or with aug.txt beside train.txt,
-    benchmark_RELEASE/dataset/{cls/*.mat,train.txt,val.txt} as SBD was released; VOC's own masks come first
+    trainaug, train.txt and SBD (Hariharan et al. 2011) together, SBD from the first of these that is there:
+    SegmentationClassAug/*.png with ImageSets/Segmentation/{aug or trainaug}.txt,
+    benchmark_RELEASE/dataset/{cls/*.mat,train.txt,val.txt} as it was released; VOC's own masks come first
 
 Boxes count pixels from 1: as in LOST, 1 is taken from xmin and ymin, so that x1 y1 are exclusive. Difficult and truncated
 boxes are there, and marked in `boxes_hard`. Masks are read as indices; where a copy holds the palette's colours, these
@@ -47,15 +47,23 @@ def _masks(tree: Tree, names: str, folder: str = "SegmentationClass") -> list[tu
 
 
 def _augmented(tree: Tree) -> list[tuple[str, str]]:
-    """Name and mask of VOC's train images and of those that SBD adds; none of VOC's val is among them."""
-    if tree.has(f"{LISTS}/trainaug.txt"):
-        return _masks(tree, f"{LISTS}/trainaug.txt", "SegmentationClassAug")
-    train = _masks(tree, f"{LISTS}/train.txt")
-    if tree.has(f"{LISTS}/aug.txt"):
-        return sorted(train + _masks(tree, f"{LISTS}/aug.txt", "SegmentationClassAug"))
-    theirs = {name for part in ("train", "val") for name in tree.lines(f"{SBD}/{part}.txt")}
-    added = theirs - {name for name, _ in train} - set(tree.lines(f"{LISTS}/val.txt"))
-    return sorted(train + [(name, f"{SBD}/cls/{name}.mat") for name in added])
+    """Name and mask of VOC's train images and of those that SBD adds, in order; none of VOC's val is among them."""
+    own = set(tree.lines(f"{LISTS}/train.txt"))
+    for names in ("aug", "trainaug"):
+        if tree.has(f"{LISTS}/{names}.txt"):
+            added, folder, suffix = _names(tree, f"{LISTS}/{names}.txt"), "SegmentationClassAug", "png"
+            break
+    else:
+        theirs = {name for part in ("train", "val") for name in tree.lines(f"{SBD}/{part}.txt")}
+        added, folder, suffix = theirs - set(tree.lines(f"{LISTS}/val.txt")), f"{SBD}/cls", "mat"
+    # Converters make masks of SBD's images only, and VOC's own have borders.
+    masks = {name: f"{folder}/{name}.{suffix}" for name in added} | {n: f"SegmentationClass/{n}.png" for n in own}
+    return sorted(masks.items())
+
+
+def _names(tree: Tree, path: str) -> set[str]:
+    """Names of a list that may hold paths of images, and of masks behind them."""
+    return {line.split()[0].rpartition("/")[2].removesuffix(".jpg") for line in tree.lines(path)}
 
 
 def index_presence(tree: Tree, card: DatasetCard, split: str) -> Rows:
