@@ -22,7 +22,7 @@ from vitbench.tasks.slide_segmentation import ChosenHead, recipes, slid_classes,
 from vitbench.tasks.training import drawn
 
 from .live import LiveScenes, live_scenes
-from .streams import context, light
+from .streams import context, light, scene
 
 CONTEXT = context(6, (2, 3, 4, 5), 4)
 CHANNELS = 15
@@ -112,6 +112,14 @@ def test_an_empty_train_split_and_bad_settings_are_said() -> None:
 
 
 # -- segmentation -----------------------------------------------------------------------------------------------------
+
+
+def test_crops_of_several_sizes_in_a_batch_are_said() -> None:
+    sizes = {f"im{i}": scene(np.random.default_rng(i), hw, 6) for i, hw in enumerate([(20, 30), (24, 28)] * 2)}
+    small = LiveScenes(sizes, "train")
+    with pytest.raises(DataError, match=r"crops of \d+ x \d+ and \d+ x \d+ pixels in one batch"):
+        task("depth", "dinov2", batch=4).fit(small, CONTEXT)
+    assert task("depth", "dinov2", batch=4, crop_h=16, crop_w=24, iterations=2).fit(small, CONTEXT)
 
 
 def test_windows_cover_the_image_and_the_last_is_shifted_inside() -> None:

@@ -65,6 +65,10 @@ def training_inputs(
     for iteration in range(first, settings.iterations):
         samples = list(islice(made, settings.batch))
         names = [f"{iteration}.{j}" for j in range(len(samples))]
+        sizes = dict.fromkeys(target.shape for _, target in samples)
+        if len(sizes) > 1:
+            told = " and ".join(" x ".join(map(str, size)) for size in list(sizes)[:2])
+            raise DataError(f"crops of {told} pixels in one batch", "ask for crops no larger than the smallest image")
         targets = torch.from_numpy(np.stack([target for _, target in samples]))
         targets = targets if targets.is_floating_point() else targets.long()  # classes are sent as they are stored
         yield Inputs([([placed for placed, _ in samples], names)], Step(iteration, targets, outputs))
