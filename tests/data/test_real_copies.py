@@ -6,6 +6,8 @@ import contextlib
 import json
 import re
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +251,113 @@ def test_attributes_of_a_mac_are_no_split_of_a_folder_of_ones_own(tmp_path: Path
     card = describe_dataset(f"folder:{tmp_path}")
     assert list(card.splits) == ["train"]
     assert card.targets == ("segmentation",)
+
+
+# -- masks as optimisers and authors store them ------------------------------------------------------------------------
+
+
+def _grey_png(values: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of 1, 2 or 4 bits a pixel, which Pillow does not write; values h w."""
+    bit_planes = np.unpackbits(values.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :]
+    rows = np.packbits(bit_planes.reshape(len(values), -1), axis=1)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
+    parts = (
+        (b"IHDR", header),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IEND", b""),
+    )
+    chunks = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_indices_of_few_bits_are_not_stretched_to_grey(bits: int, install: Install, tmp_path: Path) -> None:
+    install("camvid")
+    values = np.arange(64 * 64).reshape(64, 64) % min(2**bits, 12)
+    file = sorted((tmp_path / "CamVid/valannot").iterdir())[0]
+    file.write_bytes(_grey_png(values, bits))
+    sample = load("camvid", "val", targets=("segmentation",), root=tmp_path)[0]
+    np.testing.assert_array_equal(sample["segmentation"], np.where(values == 11, 255, values))
+
+
+def test_palette_masks_with_transparency_are_indices(install: Install, tmp_path: Path) -> None:
+    mini = install("voc2012")
+    for mask in (tmp_path / "VOCdevkit/VOC2012/SegmentationClass").glob("*.png"):
+        with Image.open(mask) as stored:
+            stored.save(mask, transparency=0)
+    for sample in load("voc2012", "val", targets=("segmentation",), root=tmp_path):
+        np.testing.assert_array_equal(sample["segmentation"], mini.scenes[sample["key"]].segmentation)
+
+
+@pytest.mark.parametrize(
+    "mode", ["RGB", "RGBA", "LA", "1", "P", "I;16", "grey of 4 bits", "zero and one", "palette of two"]
+)
+def test_saliency_masks_of_any_mode_are_read(mode: str, install: Install, tmp_path: Path) -> None:
+    """DUTS has masks of three channels among those of one."""
+    mini = install("duts_te")
+    file = sorted((tmp_path / "DUTS-TE/DUTS-TE-Mask").iterdir())[0]
+    expected = mini.scenes[file.stem].instances > 0
+    white = Image.fromarray((expected * 255).astype(np.uint8))
+    if mode == "grey of 4 bits":
+        file.write_bytes(_grey_png(expected * 15, 4))
+    elif mode == "zero and one":
+        Image.fromarray(expected.astype(np.uint8)).save(file)
+    elif mode == "palette of two":  # dark red, as VOC's first class
+        indices = Image.fromarray(expected.astype(np.uint8), "P")
+        indices.putpalette([0, 0, 0, 128, 0, 0])
+        indices.save(file)
+    elif mode == "I;16":
+        Image.fromarray((expected * 65535).astype(np.uint16)).save(file)
+    else:
+        white.convert(mode).save(file)
+    sample = load("duts_te", "val", targets=("segmentation",), root=tmp_path)[0]
+    np.testing.assert_array_equal(sample["segmentation"], expected)
+
+
+# -- archives in folders of their own ----------------------------------------------------------------------------------
+
+
+def test_archives_of_cityscapes_may_lie_apart(install: Install, tmp_path: Path) -> None:
+    install("cityscapes")
+    before = _described("cityscapes", tmp_path)
+    for kind in ("leftImg8bit", "gtFine"):
+        (tmp_path / f"cityscapes/{kind}_trainvaltest").mkdir()
+        (tmp_path / "cityscapes" / kind).rename(tmp_path / f"cityscapes/{kind}_trainvaltest/{kind}")
+    assert _described("cityscapes", tmp_path) == before
+
+
+def test_images_of_landmarks_may_lie_in_a_folder_per_landmark(install: Install, tmp_path: Path) -> None:
+    install("rparis6k")
+    before = _described("rparis6k", tmp_path)
+    for i, file in enumerate(sorted((tmp_path / "rparis6k/jpg").iterdir())):
+        place = tmp_path / "rparis6k/jpg/paris" / ("defense", "louvre")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        file.rename(place / file.name)
+    assert _described("rparis6k", tmp_path) == before
+    assert load("rparis6k", "query", root=tmp_path)[0]["image"].shape == (56, 32, 3)
+
+
+def test_labels_of_the_test_cars_may_lie_in_the_devkit(install: Install, tmp_path: Path) -> None:
+    install("cars")
+    before = _described("cars", tmp_path)
+    place = tmp_path / "stanford_cars"
+    (place / "cars_test_annos_withlabels.mat").rename(place / "devkit/cars_test_annos_withlabels.mat")
+    assert _described("cars", tmp_path) == before
+
+
+def test_a_folder_of_scenes_that_lies_elsewhere_is_named(install: Install, tmp_path: Path) -> None:
+    """sync.zip of BTS unpacks into sync/; the lists begin below it."""
+    install("nyu_depth_v2")
+    (tmp_path / "nyu/sync").mkdir()
+    (tmp_path / "nyu/test_room").rename(tmp_path / "nyu/sync/test_room")
+    text = _said("nyu_depth_v2", tmp_path, "depth")
+    assert f"there is no {tmp_path / 'nyu/test_room'}" in text
+    assert "lie elsewhere" in text
+
+
+def test_frames_of_tracks_may_be_wrapped(install: Install, tmp_path: Path) -> None:
+    install("bdd100k_tracking")
+    before = _described("bdd100k_tracking", tmp_path)
+    for file in (tmp_path / "bdd100k/labels").rglob("*.json"):
+        file.write_text(json.dumps({"frames": json.loads(file.read_text()), "config": None}))
+    assert _described("bdd100k_tracking", tmp_path) == before

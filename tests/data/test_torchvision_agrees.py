@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision import datasets as tv
 
 from tests.data.conftest import Install
+from vitbench.catalogue import DATASETS
 from vitbench.catalogue.release import class_names
 from vitbench.data.cityscapes import train_ids
 from vitbench.data.load import describe_dataset, load
@@ -127,3 +130,44 @@ def test_frames_of_cityscapes_are_torchvisions(install: Install, tmp_path: Path)
     mine = sorted((s["image"].tobytes(), s["segmentation"].tobytes()) for s in ours)
     other = sorted((np.asarray(i).tobytes(), train_ids(np.asarray(ids)).tobytes()) for i, ids in theirs)
     assert mine == other
+
+
+def _odd_images(place: Path) -> None:
+    """As some of ImageNet's and Pets' are: PNG and GIF under a name of JPEG, CMYK, grey, turned by EXIF, progressive, alpha."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 40, 3), np.uint8)).resize((64, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(place / "n02105855_2933.JPEG", "PNG")
+    image.convert("P", palette=Image.Palette.ADAPTIVE).save(place / "gif.JPEG", "GIF")
+    image.convert("CMYK").save(place / "cmyk.JPEG")
+    image.convert("L").save(place / "grey.JPEG")
+    image.save(place / "turned.JPEG", exif=exif)
+    image.save(place / "progressive.JPG", "JPEG", progressive=True)
+    image.convert("LA").save(place / "grey_alpha.png")
+    image.convert("1").save(place / "one_bit.PNG")
+    alpha = image.convert("RGBA")
+    alpha.putalpha(image.convert("L"))
+    alpha.save(place / "alpha.jpg", "PNG")
+    seen_through = image.convert("P", palette=Image.Palette.ADAPTIVE)
+    seen_through.save(place / "palette.jpeg", "PNG", transparency=3)
+
+
+def test_odd_images_are_decoded_as_torchvision_does(install: Install, tmp_path: Path) -> None:
+    install("imagenet1k")
+    _odd_images(tmp_path / "imagenet/val/class1")
+    count = len(list((tmp_path / "imagenet/val").rglob("*.*")))
+    card = DATASETS.get("imagenet1k")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS._cards, "imagenet1k", replace(card, splits={"val": count}))
+        ours = load("imagenet1k", "val", targets=("label",), root=tmp_path)
+        _alike(ours, tv.ImageFolder(str(tmp_path / "imagenet/val")))
+        smaller = load("imagenet1k", "val", targets=("label",), root=tmp_path, least_px=32)
+        for sample, whole in zip(smaller, ours, strict=True):
+            assert sample["image"].shape[2] == 3
+            drafted = np.asarray(Image.fromarray(sample["image"]).resize((8, 8), Image.Resampling.BOX), int)
+            assert (
+                np.abs(
+                    drafted - np.asarray(Image.fromarray(whole["image"]).resize((8, 8), Image.Resampling.BOX), int)
+                ).mean()
+                < 6
+            )

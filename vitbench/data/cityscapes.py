@@ -24,13 +24,15 @@ IMAGE, TRAIN_IDS, LABEL_IDS = "_leftImg8bit.png", "_gtFine_labelTrainIds.png", "
 def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
     """Every image of every city, with train ids where they were made and label ids otherwise."""
     rows = Rows()
-    for city in tree.folders(f"leftImg8bit/{split}"):
-        folder = f"gtFine/{split}/{city}"
-        for name in tree.files(f"leftImg8bit/{split}/{city}", (IMAGE,)):
+    # Each archive has a folder of its own name where they were unpacked apart.
+    images, masks = (tree.first(kind, f"{kind}_trainvaltest/{kind}") for kind in ("leftImg8bit", "gtFine"))
+    for city in tree.folders(f"{images}/{split}"):
+        folder = f"{masks}/{split}/{city}"
+        for name in tree.files(f"{images}/{split}/{city}", (IMAGE,)):
             stem = name.removesuffix(IMAGE)
             made = stem + TRAIN_IDS in tree.files(folder)
             mask = f"{folder}/{stem}{TRAIN_IDS if made else LABEL_IDS}"
-            rows.add(f"{city}/{stem}", f"leftImg8bit/{split}/{city}/{name}", segmentation=mask)
+            rows.add(f"{city}/{stem}", f"{images}/{split}/{city}/{name}", segmentation=mask)
     return rows
 
 

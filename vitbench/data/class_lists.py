@@ -92,8 +92,9 @@ def flowers(tree: Tree, card: DatasetCard, split: str) -> Rows:
 
 def cars(tree: Tree, card: DatasetCard, split: str) -> Rows:
     """Stanford Cars (Krause et al. 2013): cars_<split>/*.jpg; devkit/cars_meta.mat, cars_train_annos.mat, and
-    cars_test_annos_withlabels.mat beside the devkit."""
-    file = "devkit/cars_train_annos.mat" if split == "train" else "cars_test_annos_withlabels.mat"
+    cars_test_annos_withlabels.mat beside the devkit or in it."""
+    labelled = "cars_test_annos_withlabels.mat"
+    file = "devkit/cars_train_annos.mat" if split == "train" else tree.first(labelled, f"devkit/{labelled}")
     found = np.atleast_1d(_matlab(tree, file)["annotations"])
     names = [str(n) for n in np.atleast_1d(_matlab(tree, "devkit/cars_meta.mat")["class_names"])]
     return _rows(((f"cars_{split}/{item.fname}", int(vars(item)["class"]) - 1)

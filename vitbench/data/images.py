@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 MILLIMETRES = np.float32(1000)
 EXIF_ORIENTATION = 0x0112
 ASPECT_TOLERANCE = 0.02
+# Pillow stretches grey of 2 and 4 bits, in which optimisers store masks of few classes, over 0 to 255.
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
 # All that Pillow raises for files that are cut short or not what they claim to be.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -76,7 +78,8 @@ def mask_of(image: Image.Image, path: Path) -> Bytes:
             f"mask {path} is a {image.mode} image, not one of class indices",
             "save it as index or grey PNG, 255 = ignored",
         )
-    values = np.array(image)
+    step = _GREY_STEPS.get(str(image.tile[0][3]) if image.tile else "", 1)
+    values = np.array(image) // step if step > 1 else np.array(image)
     if values.size and (values.min() < 0 or values.max() > 255):
         raise DataError(
             f"mask {path} holds {values.min()} to {values.max()}", "class indices lie in 0 to 254, 255 = ignored"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 INDEX_VERSION = 1
+ELSEWHERE = "the archive is half unpacked, or its folders lie elsewhere: `data status` says where they belong"
 MAPS = ("segmentation", "depth")  # targets with the pixels of their image
 
 
@@ -178,12 +179,13 @@ def _add_sizes(rows: Rows, layout: Layout, tree: Tree, card: DatasetCard) -> Non
         sizes = [None if path is None else tree.size(path.partition("#")[0]) for path in rows.columns[name]]
         missing = [p for p, size in zip(rows.columns[name], sizes, strict=True) if p is not None and size is None]
         if missing:
-            near = tree.near(missing[0])
+            near, folder = tree.near(missing[0]), (tree.root / missing[0].partition("#")[0]).parent
             found = f"{card.name}: {len(missing):,} of {len(rows):,} {name} files are missing, first {tree.root / missing[0]}"
-            raise _explained(tree, UnavailableError(
-                found + (f" (there is {near!r})" if near else ""),
-                "rename it: names are used as released" if near else "the archive is half unpacked: unpack it again",
-            ))  # fmt: skip
+            found += f" (there is {near!r})" if near else "" if folder.is_dir() else f" (there is no {folder})"
+            remedy = (
+                "rename it: names are used as released" if near else "the archive is half unpacked: unpack it again"
+            )
+            raise _explained(tree, UnavailableError(found, remedy if folder.is_dir() else ELSEWHERE))
         rows.columns[f"{name}_bytes"] = sizes
 
 

@@ -1,6 +1,6 @@
 """Revisited Oxford and Paris (Radenovic et al. 2018, arXiv 1803.11285): retrieval of landmarks.
 
-    gnd_<name>.pkl  jpg/*.jpg
+    gnd_<name>.pkl  jpg/*.jpg, at any depth: the archives of Paris have a folder per landmark
 
 The ground truth is a pickle, read by an unpickler that makes plain containers and NumPy numbers and refuses all else.
 Query images are cut to the box that marks the landmark. `relevance` holds, for a query, database keys that are easy, hard
@@ -61,15 +61,21 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
     """The database, or the queries with their relevant images."""
     truth = read_ground_truth(tree.watch(card.options["truth"]))
     names, rows = [str(n) for n in truth["imlist"]], Rows()
+    places = {file.rpartition("/")[2]: file for file in tree.below("jpg", (".jpg",))}
     if split == "database":
         for name in names:
-            rows.add(name, f"jpg/{name}.jpg", relevance={kind: [] for kind in KINDS})
+            rows.add(name, _place(places, name), relevance={kind: [] for kind in KINDS})
         return rows
     for name, item in zip(truth["qimlist"], truth["gnd"], strict=True):
         relevance = {kind: [names[int(i)] for i in np.ravel(item[kind])] for kind in ("easy", "hard", "junk")}
         box = ",".join(f"{float(v):.2f}" for v in item["bbx"])
-        rows.add(str(name), f"jpg/{name}.jpg#{box}", relevance=relevance)
+        rows.add(str(name), f"{_place(places, str(name))}#{box}", relevance=relevance)
     return rows
+
+
+def _place(places: dict[str, str], name: str) -> str:
+    file = f"{name}.jpg"
+    return f"jpg/{places.get(file, file)}"
 
 
 def read_cut(path: Path, fragment: str, card: DatasetCard) -> Bytes:

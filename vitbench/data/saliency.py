@@ -1,6 +1,7 @@
 """Saliency sets, an image and one object mask each: ECSSD, DUTS-TE, DUT-OMRON.
 
-images/*.jpg and masks/*.png (or the folders that the release names), of equal stems; masks are 1 from half of white on
+images/*.jpg and masks/*.png (or the folders that the release names), of equal stems; masks are 1 from half of white on, in
+grey or in colour, or 0 and 1
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vitbench.catalogue.cards import DatasetCard
-from vitbench.data.images import Bytes, read_mask
+from vitbench.data.images import Bytes, opened
 from vitbench.data.layout import Layout, Rows
 from vitbench.data.tree import IMAGES, Tree
 
@@ -30,8 +31,11 @@ def index(tree: Tree, card: DatasetCard, split: str) -> Rows:
 
 
 def _read(path: Path, fragment: str, card: DatasetCard) -> Bytes:
-    values = read_mask(path)
-    return (values >= HALF if values.max(initial=0) > 1 else values).astype(np.uint8)
+    with opened(path) as image:
+        values = np.array(image)
+        if values.ndim > 2 or values.max(initial=0) > 1:  # not 0 and 1, whatever colours they stand for
+            values = np.array(image.convert("L")) >= HALF
+    return values.astype(np.uint8)
 
 
 LAYOUT = Layout(index, {"segmentation": _read})

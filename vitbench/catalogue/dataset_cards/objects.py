@@ -126,7 +126,7 @@ def _landmarks(name: str, title: str, database: int, images: str, licence: str =
         source=Source("Radenovic et al.", 2018, "1803.11285", "http://cmp.felk.cvut.cz/revisitop/"),
         release=Release(
             name,
-            f"{images}, their images side by side in {name}/jpg/, and {_REVISITED}/{name}/gnd_{name}.pkl; no registration",
+            f"{images}, unpacked into {name}/jpg/, and {_REVISITED}/{name}/gnd_{name}.pkl; no registration",
         ),
         options={"truth": f"gnd_{name}.pkl"},
         differs="Queries are cut to their box when they are read.",
