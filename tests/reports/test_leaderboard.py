@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vitbench.identity import Slot
@@ -148,6 +149,54 @@ def test_a_seed_that_failed_makes_its_cell_incomplete_and_pairs_over_the_common_
     assert other is not None
     assert row.difference.delta == other.delta
     assert "zscore*" in to_text(board)
+
+
+def test_a_seed_that_only_other_rows_have_is_missing_even_if_nobody_planned_it(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    cells = [("none", KNN, (0, 1)), ("zscore", KNN, (0,)), ("none", LINEAR, (0,)), ("random_dims", LINEAR, (0, 1))]
+    board = build(loaded(*(scored("lab_ssl", r, task, 50, seed=s) for r, task, seeds in cells for s in seeds)))
+    found = {(t.task, r.repair): (r.seeds, r.incomplete) for t in board.tables for r in t.rows}
+    assert found[KNN, "none"] == (2, False)
+    assert found[KNN, "zscore"] == (1, True)
+    assert found[LINEAR, "random_dims"] == (2, False)
+
+
+def test_why_there_is_no_interval_and_no_test_is_said_below_the_table(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    first = loaded(*(scored("lab_ssl", r, LINEAR, 50) for r in ("none", "center", "zscore")))
+    base, center, zscore = first.entries[0], first.entries[1], first.entries[2]
+    other = center._replace(draws_key="other units")
+    lone = zscore._replace(draws=None, ci_low=None, ci_high=None, n=1, note="no interval: fewer than two groups")
+    entries = {e.slot.repair: e for e in (base, other, lone)}
+    text = to_text(build(Loaded(tuple(entries[r] for r in sorted(entries)))))
+    assert "Δ is not tested, measured on different units: lab_ssl center\n" in text
+    assert "no interval, fewer than two groups: lab_ssl zscore\n" in text
+    reasons = [r["reason"] for r in csv.DictReader(io.StringIO(to_csv(build(Loaded((base, other))))))]
+    assert "no interval: measured on different units" in reasons
+
+
+def test_a_marked_difference_is_never_written_as_zero(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    base = Entry.of(scored("lab_ssl", "none", LINEAR, 50))
+    assert base.draws is not None
+    assert base.value is not None
+    less = base._replace(
+        slot=replace(base.slot, repair="unit"), value=base.value - 0.018, draws=base.draws - np.float32(0.018)
+    )
+    text = to_text(build(Loaded((base, less))))
+    assert "−0.02 ▼  [−0.02,−0.02]" in text
+    equal = less._replace(value=base.value, draws=base.draws)
+    assert "0.0 ·  [0.0,0.0]" in to_text(build(Loaded((base, equal))))
+
+
+def test_numbers_below_zero_have_one_minus_and_one_group_is_no_groups(scored: Callable[..., Record]) -> None:
+    base = Entry.of(scored("lab_ssl", "none", DEPTH, 0.6))
+    text = to_text(build(Loaded((base._replace(value=-3.25, ci_low=-3.5, ci_high=-3.0, n=1),))))
+    assert "−3.25  [−3.50,−3.00]" in text
+    assert "1 group, 1 seed" in text
 
 
 def test_other_protocol_versions_never_share_a_table(

@@ -165,7 +165,7 @@ def test_a_backbone_has_a_row_per_repair_with_its_costs(lab: Leaderboard) -> Non
 
 
 def test_a_published_value_stands_beside_the_measured_one_with_gap_and_source(scored: Callable[..., Record]) -> None:
-    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))._replace(value=60.0)
+    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))._replace(value=60.0, n=500)
     known = (Reference(58.0, "A et al. 2025", "paper", 0.5), Reference(61.0, "B et al. 2024", "secondary"))
     board = build(Loaded((entry,)), published={KEY: known})
     text = FORMATS["text"](board, "task")
@@ -181,17 +181,32 @@ def test_a_published_value_stands_beside_the_measured_one_with_gap_and_source(sc
 
 
 def test_a_suspect_published_value_is_marked(scored: Callable[..., Record]) -> None:
-    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
+    entry = Entry.of(scored("lab_ssl", "none", SEG, 60.0))._replace(n=500)
     board = build(Loaded((entry,)), published={KEY: (Reference(30.8, "C", "paper", flag="suspected degenerate"),)})
     text = FORMATS["md"](board, "task")
     assert "30.8?" in text
     assert "[suspected degenerate]" in text
 
 
-def test_other_settings_of_a_protocol_are_not_what_was_published(scored: Callable[..., Record]) -> None:
-    entry = Entry.of(scored("lab_ssl", "none", SEG + "[image_px=192]", 60.0))
+def test_what_is_nearly_the_published_measurement_has_no_published_value(scored: Callable[..., Record]) -> None:
+    whole = Entry.of(scored("lab_ssl", "none", SEG, 60.0))._replace(n=500)
+    slot = whole.slot
+    near = [
+        whole._replace(slot=replace(slot, task=SEG + "[image_px=192]")),
+        whole._replace(slot=replace(slot, repair="center")),
+        whole._replace(slot=replace(slot, backbone="lab_sup")),
+        whole._replace(metric="aAcc"),
+        whole._replace(n=100),  # --limit 100
+    ]
+    assert [len(_published(e)) for e in (whole, whole._replace(n=497), *near)] == [1, 1, 0, 0, 0, 0, 0]
+    other = [whole._replace(comparable="version 2"), *(whole._replace(slot=replace(slot, repair=r)) for r in "ab")]
+    board = build(Loaded(tuple(other)), published={KEY: (Reference(58.0, "A", "paper"),)})
+    assert [r.published for t in board.tables for r in t.rows] == [(), (), ()]
+
+
+def _published(entry: Entry) -> tuple[Reference, ...]:
     board = build(Loaded((entry,)), published={KEY: (Reference(58.0, "A", "paper"),)})
-    assert board.tables[0].rows[0].published == ()
+    return board.tables[0].rows[0].published
 
 
 def test_escapes_keep_what_is_text() -> None:

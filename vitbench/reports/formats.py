@@ -142,7 +142,7 @@ def _csv_row(table: Table, row: Row) -> dict[str, Any]:
         "gap": None if known is None or measured is None else measured - known.value,
         "gap_in_noise": None if known is None or measured is None else known.gap_in_noise(measured),
         "flags": " ".join(row.flags),
-        "reason": row.note or (back.reason if back else ""),
+        "reason": row.note or (change.note if change else "") or (back.reason if back else ""),
     }
 
 

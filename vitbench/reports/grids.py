@@ -16,6 +16,7 @@ from vitbench.reports.numbers import (
     counts_text,
     gap_text,
     hyphenated,
+    lacking,
     number_text,
     p_text,
     published_notes,
@@ -137,13 +138,21 @@ def table_grids(board: Leaderboard, table: Table) -> tuple[Grid, ...]:
     groups = sorted({row.groups for row in table.rows})
     seeds = sorted({row.seeds for row in table.rows if row.seeds})
     title = f"{name_of(table)} on {table.dataset} — {table.metric} ({number.unit}{number.direction})"
-    counted = f"{counts_text(groups)} groups, {counts_text(seeds)} seed{'' if seeds == [1] else 's'}"
+    counted = f"{counts_text(groups, 'group')}, {counts_text(seeds, 'seed')}"
     flagged = [f"† {r.backbone} {r.repair}: {', '.join(r.flags)}" for r in table.rows if r.flags]
-    null = [f"{r.backbone} {r.repair}: {r.note}" for r in table.rows if r.value is None]
     sources = published_notes(table.rows, number)
     kept, lines = _without_empty(headers, lines)
     grids = folded(f"{title}, {counted}", kept[0], kept[1:], lines)
-    return (*grids[:-1], replace(grids[-1], notes=(*flagged, *null, *sources)))
+    return (*grids[:-1], replace(grids[-1], notes=(*flagged, *_without(table.rows), *sources)))
+
+
+def _without(rows: Sequence[Row]) -> list[str]:
+    """Why values, intervals and tests are not there, each reason once, with the rows that it holds for."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        for why in lacking(row):
+            told.setdefault(why, []).append(f"{row.backbone} {row.repair}")
+    return [f"{why}: {'all rows' if len(names) == len(rows) else ', '.join(names)}" for why, names in told.items()]
 
 
 def name_of(table: Table) -> str:
@@ -161,15 +170,14 @@ def _block(backbone: str, rows: list[Row], baseline: str, number: Numbers) -> li
 
 
 def _line(label: str, row: Row, number: Numbers) -> tuple[str, ...]:
-    change, back = row.difference, row.recovery
+    back = row.recovery
     signs = ("°" if row.control else "") + ("†" if row.flags else "") + ("*" if row.incomplete else "")
     return (
         label + signs,
         number.value(row.value),
         number.interval(row.ci_low, row.ci_high),
         rank_text(row.rank),
-        f"{number.change(change.delta)} {row.mark}".rstrip() if change else "",
-        number.interval(change.ci_low, change.ci_high, signed=True) if change else "",
+        *number.difference(row),
         p_text(row.p_adjusted),
         recovery_text(row) if back else "",
         published_text(row, number),
@@ -254,7 +262,7 @@ def effects(board: Leaderboard) -> tuple[Grid, ...]:
     for section in SECTIONS:
         for backbone in _backbones(main, section):
             if backbone in changed:
-                lines.append(backbone + (f" ({_SECTION_TITLES[section]})" if section == "control" else ""))
+                lines.append(backbone + (" (a control, must lose)" if section == "control" else ""))
             for repair, rows in sorted(changed[backbone].items()):
                 sign = "°" if any(row.control for row in rows.values()) else ""
                 lines.append((repair + sign, *[_effect_text(rows.get(i), n) for i, n in enumerate(numbers)]))
@@ -264,7 +272,7 @@ def effects(board: Leaderboard) -> tuple[Grid, ...]:
 def _effect_text(row: Row | None, number: Numbers) -> str:
     if row is None or row.difference is None:
         return ""
-    return f"{number.change(row.difference.delta)} {row.mark or ' '}"
+    return number.difference(row)[0] + ("" if row.mark else "  ")
 
 
 def recoveries(board: Leaderboard) -> tuple[Grid, ...]:

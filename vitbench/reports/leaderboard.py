@@ -36,7 +36,7 @@ from vitbench.reports.cells import (
     section_of,
     tables,
 )
-from vitbench.reports.published import Key, Reference, known_of
+from vitbench.reports.published import Key, Reference, is_whole, known_of
 
 SECTIONS: tuple[Section, ...] = ("model", "defect", "control")
 CellKey = tuple[str, str]
@@ -191,6 +191,7 @@ def _table(
     by_key = {(c.backbone, c.repair): c for c in cells(entries, missing)}
     changes = _changes(by_key, baseline, shown)
     sections = {backbone: section_of(backbone) for backbone in {key[0] for key in by_key}}
+    seeds = {s for cell in by_key.values() if not cell.seedless for s in cell.seeds}
     marks, ranks = _marks(changes, up), _ranks(by_key, sections, up, shown)
     controls = {repair: is_control_repair(repair) for repair in {key[1] for key in by_key}}
     rows = []
@@ -205,7 +206,7 @@ def _table(
                 backbone=cell.backbone,
                 repair=cell.repair,
                 control=section == "control" or controls[cell.repair],
-                **_measured(cell),
+                **_measured(cell, seeds),
                 **_against_clean(cell, by_key, baseline, first.unit, up, section),
                 difference=changes.get(key),
                 p_adjusted=q,
@@ -230,18 +231,20 @@ def _changes(by_key: Mapping[CellKey, Cell], baseline: str, shown: Collection[Ce
 
 
 def _with_published(table: Table, published: Mapping[Key, tuple[Reference, ...]]) -> Table:
-    """The rows with what is published of them; further versions of a protocol are not what was published."""
+    """The rows with what is published of them; further versions of a protocol, or a part of its images, are not that."""
     if table.variant:
         return table
 
     def known(row: Row) -> tuple[Reference, ...]:
+        if not is_whole(table.task, table.dataset, row.groups):
+            return ()
         return known_of(published, (row.backbone, row.repair, table.task, table.dataset, table.metric))
 
     return replace(table, rows=tuple(replace(r, published=known(r)) if known(r) else r for r in table.rows))
 
 
-def _measured(cell: Cell) -> dict[str, Any]:
-    """What a row says of its own cell."""
+def _measured(cell: Cell, seeds: Collection[int]) -> dict[str, Any]:
+    """What a row says of its own cell. seeds: those of any row of the table, one without them lacks some."""
     estimate, interval, entries = cell.estimate, cell.interval, cell.measured
     return {
         "value": estimate.value if estimate else None,
@@ -249,7 +252,7 @@ def _measured(cell: Cell) -> dict[str, Any]:
         "ci_high": interval[1] if interval else None,
         "groups": max((e.n for e in entries), default=0),
         "seeds": len(cell.seeds),
-        "incomplete": cell.missing > 0,
+        "incomplete": cell.missing > 0 or not (cell.seedless or set(cell.seeds) >= set(seeds)),
         "note": next((e.note for e in entries if e.note), ""),
         "forwards_per_image": _mean([e.forwards_per_image for e in entries]),
         "fit_seconds": _mean([e.fit_seconds for e in entries]),

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from vitbench.reports.leaderboard import Row, Table
 
 NOTHING = "–"
+BETTER_OR_WORSE = ("▲", "▼")
+_NONE = "no interval: "
 
 
 class Numbers:
@@ -36,17 +38,29 @@ class Numbers:
         return "\n".join([*words, f"{self.unit} {self.header[-1]}".strip()])
 
     def value(self, value: float | None) -> str:
-        return NOTHING if value is None else f"{value * self.scale:.{self.decimals}f}"
+        return NOTHING if value is None else f"{value * self.scale:.{self.decimals}f}".replace("-", "−")
 
-    def change(self, value: float) -> str:
-        text = f"{value * self.scale:+.{self.decimals}f}"
-        return text.replace("-", "−") if text.strip("+-0.") else f"{0:.{self.decimals}f}"
+    def change(self, value: float, decimals: int | None = None) -> str:
+        places = self.decimals if decimals is None else decimals
+        text = f"{value * self.scale:+.{places}f}"
+        return text.replace("-", "−") if text.strip("+-0.") else f"{0:.{places}f}"
 
-    def interval(self, low: float | None, high: float | None, signed: bool = False) -> str:
-        if low is None or high is None:
-            return NOTHING
-        write = self.change if signed else self.value
-        return f"[{write(low)},{write(high)}]"
+    def interval(self, low: float | None, high: float | None) -> str:
+        return NOTHING if low is None or high is None else f"[{self.value(low)},{self.value(high)}]"
+
+    def difference(self, row: Row) -> tuple[str, str]:
+        """The difference of a row with its mark, and its interval; to as many digits as a marked one takes to show."""
+        change = row.difference
+        if change is None:
+            return "", ""
+        size = abs(change.delta) * self.scale
+        places = self.decimals
+        if row.mark in BETTER_OR_WORSE and 0 < size < 0.5 * 10.0**-places:
+            places = min(6, -math.floor(math.log10(size)))
+        interval = NOTHING
+        if change.ci_low is not None and change.ci_high is not None:
+            interval = f"[{self.change(change.ci_low, places)},{self.change(change.ci_high, places)}]"
+        return f"{self.change(change.delta, places)} {row.mark}".rstrip(), interval
 
 
 def _decimals(top: float) -> int:
@@ -78,6 +92,19 @@ def recovery_text(row: Row) -> str:
     return f"{value} [{','.join(ends)}]" if ends else value
 
 
+def lacking(row: Row) -> list[str]:
+    """Why a row has no value, or its value or its difference no interval and no test; empty where it has them all."""
+    if row.value is None:
+        return [f"no number, {row.note or 'undefined'}"]
+    found = []
+    if row.ci_low is None:
+        found.append("no interval" + (f", {row.note.removeprefix(_NONE)}" if row.note else ""))
+    change = row.difference
+    if change is not None and change.p is None and row.ci_low is not None:
+        found.append("Δ is not tested" + (f", {change.note.removeprefix(_NONE)}" if change.note else ""))
+    return found
+
+
 def published_text(row: Row, number: Numbers) -> str:
     """The most trusted published value; ? where it is suspect or quoted by others, + where there are more."""
     if not row.published:
@@ -93,7 +120,9 @@ def gap_text(row: Row, number: Numbers) -> str:
         return ""
     first = row.published[0]
     in_noise = first.gap_in_noise(row.value)
-    return number.change(row.value - first.value) + ("" if in_noise is None else f" ({in_noise:+.1f}n)")
+    return number.change(row.value - first.value) + (
+        "" if in_noise is None else f" ({in_noise:+.1f}n)".replace("-", "−")
+    )
 
 
 def published_notes(rows: Sequence[Row], number: Numbers) -> list[str]:
@@ -118,11 +147,11 @@ def number_text(value: float | None) -> str:
     return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.2g}"
 
 
-def counts_text(values: Sequence[int]) -> str:
-    """Sorted counts as one or as a range."""
+def counts_text(values: Sequence[int], word: str) -> str:
+    """Sorted counts of something as one or as a range."""
     if not values:
-        return "0"
-    return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"
+        return f"0 {word}s"
+    return f"{values[0] if len(values) == 1 else f'{values[0]}–{values[-1]}'} {word}{'' if values[-1] == 1 else 's'}"
 
 
 def hyphenated(word: str, width: int = 8) -> list[str]:

@@ -13,6 +13,7 @@ from vitbench.reports.numbers import (
     NOTHING,
     Numbers,
     gap_text,
+    lacking,
     number_text,
     p_text,
     published_notes,
@@ -100,13 +101,11 @@ def lines(board: Leaderboard) -> tuple[list[Line], int]:
 
 
 def _line(table: int, row: Row, number: Numbers) -> Line:
-    change = row.difference
     texts = (
         number.value(row.value) + ("*" if row.incomplete else ""),
         number.interval(row.ci_low, row.ci_high),
         rank_text(row.rank),
-        f"{number.change(change.delta)} {row.mark}".rstrip() if change else "",
-        number.interval(change.ci_low, change.ci_high, signed=True) if change else "",
+        *number.difference(row),
         p_text(row.p_adjusted),
         recovery_text(row) if row.recovery else "",
         published_text(row, number),
@@ -116,9 +115,9 @@ def _line(table: int, row: Row, number: Numbers) -> Line:
         number_text(row.extra_parameters),
         number_text(row.peak_memory_bytes),
     )
-    remarks = (row.note, ", ".join(row.flags), row.recovery.reason if row.recovery else "")
+    remarks = (*lacking(row), ", ".join(row.flags), row.recovery.reason if row.recovery else "")
     told = "; ".join(text for text in (*remarks, *published_notes([row], number)) if text)
-    signs = "°" * row.control + "†" * bool(row.note or row.flags)
+    signs = "°" * row.control + "†" * bool(lacking(row) or row.flags)
     return Line(table, row.section, row.backbone, row.repair, row.control, signs, row.mark, texts, told)
 
 
@@ -177,17 +176,13 @@ def _heat_cell(row: Row | None, table: Table, number: Numbers, top: float) -> tu
     if row is None or row.difference is None:
         return None
     change = row.difference
-    text = f"{number.change(change.delta)} {row.mark}".rstrip()
+    text, interval = number.difference(row)
     shade = ""
     if row.mark in ("▲", "▼") and top:
         strength = min(abs(change.delta) / top, 1.0) ** 0.5
         shade = ("b" if row.mark == "▲" else "w") + str(max(1, round(SHADES * strength)))
-    interval = number.interval(change.ci_low, change.ci_high, signed=True)
-    return (
-        text,
-        shade,
-        f"{row.repair}, {table.metric}: {number.change(change.delta)} {interval}, q {p_text(row.p_adjusted)}",
-    )
+    q = f", q {p_text(row.p_adjusted)}" if row.p_adjusted is not None else ", not tested"
+    return text, shade, f"{row.repair}, {table.metric}: {text} {interval}{q}"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _recovery_plot(
 
 
 def _change_text(row: Row | None, number: Numbers) -> str:
-    return "" if row is None or row.difference is None else f"{number.change(row.difference.delta)} {row.mark}".rstrip()
+    return "" if row is None else number.difference(row)[0]
 
 
 def _text(row: Row | None) -> str:
@@ -110,7 +110,7 @@ def _clean_column(base: str, clean: dict[str, Row], at: dict[str, float], number
             continue
         low, high = change.ci_low, change.ci_high
         known = low is not None and high is not None
-        told = f"{repair} on {base}: {number.change(change.delta)} {number.interval(low, high, signed=True)}"
+        told = f"{repair} on {base}: {' '.join(number.difference(row))}"
         kind = {"▲": "better", "▼": "worse"}.get(row.mark, "even")
         x = axis(change.delta)
         dots.append((at[repair], Dot(x, axis(low or 0) if known else x, axis(high or 0) if known else x, kind, told)))
@@ -207,7 +207,7 @@ def _point(row: Row, cost: float, x_axis: Axis, y_axis: Axis, number: Numbers) -
     y = change.delta * number.scale
     low = y if change.ci_low is None else change.ci_low * number.scale
     high = y if change.ci_high is None else change.ci_high * number.scale
-    told = f"{row.repair} on {row.backbone}: {number.change(change.delta)} {row.mark}, fit {row.fit_seconds or 0:.3g} s"
+    told = f"{row.repair} on {row.backbone}: {number.difference(row)[0]}, fit {row.fit_seconds or 0:.3g} s"
     x = x_axis(cost)
     return Point(
         x, y_axis(y), y_axis(low), y_axis(high), {"▲": "better", "▼": "worse"}.get(row.mark, "even"),

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitbench.catalogue import BACKBONES
+from vitbench.catalogue import BACKBONES, DATASETS, TASKS
 from vitbench.errors import UsageError
 from vitbench.paths import benchmarks_dir
 
 Key = tuple[str, str, str, str, str]
 """Backbone, repair, task@protocol, data set, metric."""
 
+_PART = 0.01  # of a split, that may be unreadable or without a target
 _TRUST = ("paper", "readme", "csv", "log", "issue", "secondary")
 
 
@@ -59,6 +60,18 @@ def known_of(published: Mapping[Key, tuple[Reference, ...]], key: Key) -> tuple[
         task, dataset, metric = rest
         return published.get((twin, "none", task, dataset, metric), ())
     return published.get(key, ())
+
+
+def is_whole(task: str, dataset: str, groups: int) -> bool:
+    """Whether so many groups can be a whole split of the data set, not what `--limit` left of it.
+
+    Where groups are no images (clips), or nothing is known of the data set, it is taken to be.
+    """
+    name = task.partition("@")[0]
+    if dataset not in DATASETS or (name in TASKS and TASKS.get(name).family in ("video", "correspondence")):
+        return True
+    sizes = [size for size in DATASETS.get(dataset).splits.values() if size]
+    return not sizes or any(abs(groups - size) <= _PART * size for size in sizes)
 
 
 def _reference(row: Mapping[str, str]) -> Reference:
