@@ -115,6 +115,16 @@ def test_rows_are_read_once_where_they_fit() -> None:
     assert len(reads) == 2
 
 
+def test_a_class_that_no_train_image_shows_changes_nothing_for_the_others() -> None:
+    train, val = scenes_stream(6, "train", 0), scenes_stream(4, "val", 1)
+    linear = task("linear_segmentation", "logreg", c_low=0, c_high=0, c_steps=1)
+    found = [
+        value(linear.measure(linear.fit(train, of), val, of), "mIoU") for of in (CONTEXT, context(7, (2, 3, 4, 5), 4))
+    ]
+    assert found[0] > 50
+    assert found[1] == pytest.approx(found[0])
+
+
 def test_one_class_in_train_is_refused() -> None:
     train = scenes_stream(6, "train", 0)
     for part in train:

@@ -51,6 +51,13 @@ def test_a_mirrored_view_is_mirrored_back():
     torch.testing.assert_close(mirrored.values(grid().flip(1)), plain.values(grid()))
 
 
+def test_a_class_that_no_train_image_shows_leaves_the_others_as_they_are():
+    """Its score is -inf; beside a weight of zero that is no number, and every pixel was given to it."""
+    sampler = LabelSampler(geometry(Placement((20, 28), (20, 28), (20, 28))), 0, (20, 28))
+    unseen = torch.full((*GRID, 1), -torch.inf)
+    assert np.array_equal(sampler.classes(torch.cat([unseen, grid()], -1)), sampler.classes(grid()) + 1)
+
+
 def test_strips_do_not_change_classes(monkeypatch):
     sampler = LabelSampler(geometry(Placement((20, 28), (20, 28), (20, 28))), 0, (20, 28))
     expected = sampler.classes(grid())

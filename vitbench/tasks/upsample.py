@@ -16,6 +16,7 @@ from torch import Tensor
 from vitbench.tokens.geometry import Geometry
 
 _VALUES = 1 << 23  # upsampled values held at once
+_LOWEST = -1e30  # in place of -inf, the score of a class that no train pixel shows: 0 x -inf is no number
 
 
 def _axis(
@@ -66,7 +67,7 @@ class LabelSampler:
     def strips(self, grid: Tensor, classify: Callable[[Tensor], Tensor]) -> npt.NDArray[np.int64]:
         """`classify` (k rows cols -> rows cols) on upsampled values, a few rows at a time: grid h w k -> rows cols."""
         step = max(_VALUES // max(grid.shape[2] * len(self._across), 1), 1)
-        planes = grid.permute(2, 0, 1)
+        planes = grid.permute(2, 0, 1).clamp_min(_LOWEST)
         strips = [
             classify((self._down[r : r + step] @ planes) @ self._across.T)
             for r in range(0, max(len(self._down), 1), step)
