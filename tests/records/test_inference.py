@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from vitbench.metrics.ratios import percent
 from vitbench.records import ranks
 from vitbench.records.inference import (
     Estimate,
@@ -26,6 +27,7 @@ from vitbench.records.inference import (
 from vitbench.records.ranks import shared_ranks
 from vitbench.records.rows import Measure, Rows
 
+MEAN_OF_ALL = Measure("mean", "%", True, lambda s, info: s["auc"] / (s["n"] + s["n_without"]))
 MEAN = Measure("mean", "%", True, lambda s, info: s["x"] / s["n"])
 
 
@@ -38,6 +40,21 @@ def estimate(x: np.ndarray, draws: int = 1000, groups: tuple[str, ...] | None = 
     m = summarise(rows_of(x, groups), [MEAN], draws=draws)["mean"]
     assert m.value is not None
     return Estimate(m.value, m.draws, m.draws_key, m.n)
+
+
+def test_images_that_tell_nothing_of_a_measure_give_its_tests_no_freedom() -> None:
+    """Foreground of 4 photographs among 40 that are all foreground: surely no p below that of 4 signs."""
+    rng = np.random.default_rng(0)
+    tells = np.arange(40) < 4
+    units = tuple(f"u{i}" for i in range(40))
+    found = []
+    for shift in (0.0, 0.5):
+        auc = np.where(tells, rng.normal(0.3 + shift, 0.01, 40), 0.0)
+        stats = {"auc": auc, "n": tells.astype(float), "n_without": (~tells).astype(float)}
+        found.append(summarise(Rows(units, units, stats), [percent("AUC", "auc", "n"), MEAN_OF_ALL]))
+    a, b = (Estimate(m["AUC"].value or 0.0, m["AUC"].draws, m["AUC"].draws_key, m["AUC"].n) for m in found)
+    assert (a.groups, b.groups, found[0]["mean"].n) == (4, 4, 40)
+    assert paired_difference(b, a).p == pytest.approx(2**-3)
 
 
 def test_draws_equal_explicitly_resampled_groups() -> None:

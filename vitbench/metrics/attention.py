@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import percent, share
+from vitbench.metrics.ratios import mean_of, percent
 from vitbench.records.rows import Measure
 
 NAMES = ("entropy", "distance", "effective", "support", "mass")
@@ -43,7 +43,7 @@ def spread_statistics(numbers: npt.NDArray[np.floating], patches: int) -> dict[s
 
 MEASURES: tuple[Measure, ...] = (
     percent("entropy", "entropy", "n", higher_is_better=False),
-    Measure("distance", "patches", False, share("distance", "n")),
+    mean_of("distance", "patches", False, "distance"),
     *(percent(name, name, "n", higher_is_better=False) for name in ("effective", "support")),
     percent("mass", "mass", "n"),
 )

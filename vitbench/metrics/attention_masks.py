@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import Array, ratio
+from vitbench.metrics.ratios import Array, percent, ratio
 from vitbench.records.rows import Measure
 
 COUNTS = ("tp", "fp", "fn", "tn", "ap")
@@ -69,11 +69,13 @@ def _measure(name: str, values: Values, pick: Callable[[Array], Array]) -> Measu
     def value(sums: Mapping[str, Array], _info: Mapping[str, Any]) -> Array:
         return np.asarray(pick(values(sums)))
 
-    return Measure(name, "%", True, value)
+    return Measure(name, "%", True, value, per="n")
 
 
 def further_measures(info: Mapping[str, Any]) -> tuple[Measure, ...]:
-    """One of each kind per map, where there are several."""
+    """One of each kind per map, where there are several; where the best of some heads stands for an image, the mean of its IoU."""
+    if "heads" in info:
+        return (percent("Jaccard", "iou", "n"),)
     count = int(info["maps"])
     maps = range(count) if count > 1 else ()
     return tuple(_measure(f"{name}_register_{i}", values, _map(i)) for name, values in _ALL for i in maps)

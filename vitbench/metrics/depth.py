@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import Array, share
+from vitbench.metrics.ratios import Array, mean_of, share
 from vitbench.records.rows import Measure
 
 Floats = npt.NDArray[np.floating]
@@ -64,7 +64,7 @@ def image_metrics(predicted: Floats, depth: Floats, valid: npt.NDArray[np.bool_]
 
 
 def _measure(name: str, unit: str, higher_is_better: bool = False) -> Measure:
-    return Measure(name, unit, higher_is_better, share(name, "n"))
+    return mean_of(name, unit, higher_is_better, name)
 
 
 def _root(top: str, bottom: str) -> Callable[[Mapping[str, Array], Mapping[str, Any]], Array]:
@@ -80,6 +80,6 @@ MEASURES: tuple[Measure, ...] = (
     _measure("rmse_log", ""),
     _measure("log10", ""),
     _measure("silog", ""),
-    Measure("rmse_of_images", "m", False, _root("mse", "n")),
-    Measure("rmse_of_pixels", "m", False, _root("squared_error", "n_pixels")),
+    Measure("rmse_of_images", "m", False, _root("mse", "n"), per="n"),
+    Measure("rmse_of_pixels", "m", False, _root("squared_error", "n_pixels"), per="n"),
 )

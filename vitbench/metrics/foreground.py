@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from vitbench.metrics.ratios import percent, share
+from vitbench.metrics.ratios import mean_of, percent
 from vitbench.records.rows import Measure
 
 
@@ -24,4 +24,4 @@ def alignment(cosines: npt.NDArray[np.floating], foreground: npt.NDArray[np.bool
     return {"n": 1.0, "auc": float(wins / (high * low)), "gap": float(gap), "n_without": 0.0}
 
 
-MEASURES: tuple[Measure, ...] = (percent("AUC", "auc", "n"), Measure("gap", "", True, share("gap", "n")))
+MEASURES: tuple[Measure, ...] = (percent("AUC", "auc", "n"), mean_of("gap", "", True, "gap"))

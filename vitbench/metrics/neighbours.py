@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import Array, ratio, share
+from vitbench.metrics.ratios import Array, mean_of, ratio
 from vitbench.records.rows import Measure
 
 BINS = 400  # over -1..1
@@ -53,9 +53,9 @@ def _median(kind: str) -> Callable[[Mapping[str, Array], Mapping[str, Any]], Arr
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("AUROC", "%", False, _auroc),
-    *(Measure(f"cosine_{kind}", "", False, share(f"cosine_{kind}", f"n_{kind}")) for kind in KINDS),
-    *(Measure(f"median_{kind}", "", False, _median(kind)) for kind in KINDS),
+    Measure("AUROC", "%", False, _auroc, per="n_outlier"),
+    *(mean_of(f"cosine_{kind}", "", False, f"cosine_{kind}", f"n_{kind}") for kind in KINDS),
+    *(Measure(f"median_{kind}", "", False, _median(kind), per=f"n_{kind}") for kind in KINDS),
     Measure(
         "outliers", "%", False,
         lambda sums, _: 100.0 * ratio(sums["n_outlier"], np.add(sums["n_outlier"], sums["n_normal"])),

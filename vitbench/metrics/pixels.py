@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import percent, share
+from vitbench.metrics.ratios import mean_of, percent
 from vitbench.records.rows import Measure
 
 
@@ -19,6 +19,6 @@ def pixel_errors(errors: npt.NDArray[np.floating], outlier: npt.NDArray[np.bool_
 
 
 MEASURES: tuple[Measure, ...] = (
-    *(Measure(f"l2{kind}", "", False, share(f"l2{kind}", f"n{kind}")) for kind in ("", "_normal", "_outlier")),
+    *(mean_of(f"l2{kind}", "", False, f"l2{kind}", f"n{kind}") for kind in ("", "_normal", "_outlier")),
     percent("outliers", "n_outlier", "n", higher_is_better=False),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import percent, share
+from vitbench.metrics.ratios import mean_of, percent
 from vitbench.records.rows import Measure
 
 
@@ -28,7 +28,7 @@ def position_counts(
 MEASURES: tuple[Measure, ...] = (
     *(percent(f"top1{kind}", f"correct{kind}", f"n{kind}") for kind in ("", "_normal", "_outlier")),
     *(
-        Measure(f"distance{kind}", "patches", False, share(f"distance{kind}", f"n{kind}"))
+        mean_of(f"distance{kind}", "patches", False, f"distance{kind}", f"n{kind}")
         for kind in ("", "_normal", "_outlier")
     ),
     percent("outliers", "n_outlier", "n", higher_is_better=False),

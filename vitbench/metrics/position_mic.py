@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vitbench.metrics.ratios import Array, ratio, share
+from vitbench.metrics.ratios import Array, mean_of, ratio
 from vitbench.records.rows import Measure
 
 
@@ -21,7 +21,7 @@ def _channels(sums: Mapping[str, Array], _info: Mapping[str, Any]) -> Array:
 
 MEASURES: tuple[Measure, ...] = (
     Measure("MIC", "", False, _both),
-    Measure("MIC_x", "", False, share("x", "n")),
-    Measure("MIC_y", "", False, share("y", "n")),
+    mean_of("MIC_x", "", False, "x"),
+    mean_of("MIC_y", "", False, "y"),
     Measure("MIC_mean_channel", "", False, _channels),
 )

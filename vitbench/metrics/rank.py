@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vitbench.metrics.ratios import Array, ratio, share
+from vitbench.metrics.ratios import Array, mean_of, ratio
 from vitbench.records.rows import Measure
 
 
@@ -33,7 +33,7 @@ def _uniformity(sums: Mapping[str, Array], _info: Mapping[str, Any]) -> Array:
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("effective_rank", "", True, share("rank", "n")),
+    mean_of("effective_rank", "", True, "rank"),
     Measure("uniformity", "", False, _uniformity),
     Measure(
         "effective_rank_split", "", True, lambda _, info: np.asarray(info["rank_split"], np.float64),

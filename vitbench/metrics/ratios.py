@@ -35,6 +35,13 @@ def share(top: str, bottom: str, scale: float = 1.0) -> Callable[[Mapping[str, A
     return value
 
 
+def mean_of(
+    name: str, unit: str, higher_is_better: bool, top: str, bottom: str = "n", scale: float = 1.0
+) -> Measure:  # fmt: skip
+    """A measure that is scale x sum(top) / sum(bottom): groups that have nothing of `bottom` are not behind it."""
+    return Measure(name, unit, higher_is_better, share(top, bottom, scale), per=bottom)
+
+
 def percent(name: str, top: str, bottom: str, higher_is_better: bool = True) -> Measure:
     """A measure in percent: 100 x sum(top) / sum(bottom)."""
-    return Measure(name, "%", higher_is_better, share(top, bottom, 100.0))
+    return mean_of(name, "%", higher_is_better, top, bottom, 100.0)

@@ -60,7 +60,7 @@ def _max_f(sums: Mapping[str, Array], _info: Mapping[str, Any]) -> Array:
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("maxF", "%", True, _max_f),
+    Measure("maxF", "%", True, _max_f, per="n"),
     percent("IoU", "iou", "n"),
     percent("Acc", "correct", "n"),
 )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from vitbench.metrics.ratios import Array, ratio, share
+from vitbench.metrics.ratios import Array, mean_of, ratio
 from vitbench.records.rows import Measure
 
 Mask = npt.NDArray[np.bool_]
@@ -85,7 +85,7 @@ def object_statistics(j: npt.NDArray[np.floating], f: npt.NDArray[np.floating]) 
 
 
 def _percent(name: str, stat: str, higher_is_better: bool = True) -> Measure:
-    return Measure(name, "%", higher_is_better, share(stat, "n", 100.0))
+    return mean_of(name, "%", higher_is_better, stat, scale=100.0)
 
 
 def _both(sums: Mapping[str, Array], _info: Mapping[str, Any]) -> Array:
@@ -93,7 +93,7 @@ def _both(sums: Mapping[str, Array], _info: Mapping[str, Any]) -> Array:
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("J&F", "%", True, _both),
+    Measure("J&F", "%", True, _both, per="n"),
     _percent("J", "J"),
     _percent("J_recall", "J_recall"),
     _percent("J_decay", "J_decay", higher_is_better=False),

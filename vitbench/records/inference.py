@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -33,7 +33,7 @@ _MIN_DEFINED = 0.9  # share of resamples in which a measure must be defined for 
 class Estimate:
     """A number and its bootstrap replicates. draws: (d,) or None; estimates with the same `key` were resampled alike.
 
-    groups: how many groups were resampled (0: unknown). seeds: the values of the seeds it is the mean of, if several.
+    groups: how many groups tell anything of it (0: unknown). seeds: the values of the seeds it is the mean of, if several.
     """
 
     value: float
@@ -109,7 +109,10 @@ def _group_of_unit(rows: Rows) -> npt.NDArray[np.int64]:
 
 
 def summarise(rows: Rows, measures: Sequence[Measure], draws: int = 1000, seed: int = 0) -> dict[str, MetricValue]:
-    """Every measure over all rows, with a 95 % percentile interval from `draws` resamples of the groups."""
+    """Every measure over all rows, with a 95 % percentile interval from `draws` resamples of the groups.
+
+    `n` is how many groups tell anything of a measure: tests on few of many must not have the freedom of many.
+    """
     sums = rows.sums()
     values = {m.name: float(m.value(sums, rows.info)) for m in measures}
     replicated = [m for m in measures if not m.no_bootstrap]
@@ -118,7 +121,16 @@ def summarise(rows: Rows, measures: Sequence[Measure], draws: int = 1000, seed: 
     replicates: dict[str, Floats] = {}
     if groups > 1 and draws > 1 and replicated:
         replicates = _replicate(rows, replicated, key, groups, draws)
-    return {m.name: _metric_value(m, values[m.name], replicates.get(m.name), groups, key) for m in measures}
+    behind = _groups_behind(rows, measures)
+    return {m.name: _metric_value(m, values[m.name], replicates.get(m.name), behind[m.per], key) for m in measures}
+
+
+def _groups_behind(rows: Rows, measures: Sequence[Measure]) -> dict[str, int]:
+    """How many groups have anything of the statistic that a measure is a mean over; all, where it names none."""
+    per = {m.per for m in measures} - {""}
+    sums = group_sums(replace(rows, stats={name: rows.stats[name] for name in per})) if per else {}
+    counts = {name: int((s > 0).reshape(len(s), -1).any(1).sum()) for name, s in sums.items()}
+    return {"": len(set(rows.group_id)), **counts}
 
 
 def _replicate(rows: Rows, measures: Sequence[Measure], key: str, groups: int, draws: int) -> dict[str, Floats]:

@@ -80,7 +80,8 @@ class Rows:
 class Measure:
     """A metric: `value(sums, info)` works on sums of any leading shape (..., k) and gives (...). NaN where undefined.
 
-    no_bootstrap: why there is no interval (for quantities that are not functions of sums of units).
+    no_bootstrap: why there is no interval (for quantities that are not functions of sums of units). per: the statistic it
+    is a mean over; groups without any of it are resampled like all others, but tell nothing.
     """
 
     name: str
@@ -88,3 +89,4 @@ class Measure:
     higher_is_better: bool
     value: Callable[[Mapping[str, Array], Mapping[str, Any]], Array]
     no_bootstrap: str = ""
+    per: str = ""
