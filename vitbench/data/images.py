@@ -78,7 +78,8 @@ def mask_of(image: Image.Image, path: Path) -> Bytes:
             f"mask {path} is a {image.mode} image, not one of class indices",
             "save it as index or grey PNG, 255 = ignored",
         )
-    step = _GREY_STEPS.get(str(image.tile[0][3]) if image.tile else "", 1)
+    tiles = getattr(image, "tile", None)  # where Pillow says how a file stores its pixels
+    step = _GREY_STEPS.get(str(tiles[0][3]) if tiles else "", 1)
     values = np.array(image) // step if step > 1 else np.array(image)
     if values.size and (values.min() < 0 or values.max() > 255):
         raise DataError(
