@@ -216,3 +216,43 @@ def test_classes_of_voc_that_are_present_have_names(tmp_path: Path, monkeypatch:
 
     layouts.install("voc2007_classes", tmp_path, monkeypatch)
     assert describe_dataset("voc2007_classes", tmp_path).label_classes[:2] == ("aeroplane", "bicycle")
+
+
+def test_a_set_of_which_only_anothers_files_are_there_is_missing_not_damaged(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("coco20k", tmp_path / "data", monkeypatch)
+    lines = {line.split()[0]: line.split()[1] for line in run("data", "status")[1].splitlines()}
+    assert (lines["coco20k"], lines["coco_stuff"], lines["coco_things"]) == ("ready", "missing", "missing")
+    code, out, _ = run("data", "verify")
+    assert code == 0
+    assert "coco_stuff" not in out
+
+
+def test_two_copies_and_files_in_place_of_folders_are_told_by_status(run: Run, tmp_path: Path) -> None:
+    for folder in ("VOC2012/VOCdevkit/VOC2012", "VOCdevkit/VOC2012"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    (tmp_path / "data/ADEChallengeData2016").touch()
+    (tmp_path / "data/cityscapes").symlink_to(tmp_path / "unplugged")
+    _, out, _ = run("data", "status")
+    assert "voc2012 lies in two folders" in out
+    assert f"{tmp_path / 'data/ADEChallengeData2016'} is a file, not a folder" in out
+    assert f"{tmp_path / 'data/cityscapes'} is a link that leads nowhere" in out
+    assert run("data", "verify")[0] == 1
+
+
+@pytest.mark.parametrize("given", ["option", "variable", "file"])
+def test_a_tilde_in_the_data_root_is_the_home_folder(
+    given: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("ade20k", tmp_path / "home/my dätä", monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VITBENCH_DATA")
+    monkeypatch.chdir(tmp_path)
+    if given == "variable":
+        monkeypatch.setenv("VITBENCH_DATA", "~/my dätä")
+    if given == "file":
+        (tmp_path / "vitbench.toml").write_text('data_root = "~/my dätä"\n', encoding="utf-8")
+    code, out, _ = run("data", "status", "ade20k", *(["--data-root=~/my dätä"] if given == "option" else []))
+    assert code == 0
+    assert "ready" in out

@@ -29,7 +29,7 @@ def status(names: Names = None, as_json: AsJson = False, data_root: o.DataRoot =
     from vitbench.data.status import status as of
 
     root = _root(data_root, plugin)
-    _print([of(card, root) for card in _cards(names)], as_json)
+    _print([of(card, root) for card in _cards(names)], as_json, why=bool(names))
 
 
 @data.command()
@@ -40,7 +40,9 @@ def verify(names: Names = None, as_json: AsJson = False, data_root: o.DataRoot =
     root = _root(data_root, plugin)
     found = [of(card, root) for card in _cards(names)]
     shown = found if names else [f for f in found if f.state != "missing"]
-    _print(shown, as_json)
+    if not shown and not as_json and root is not None and not root.is_dir():
+        print(f"there is no folder {root}")
+    _print(shown, as_json, why=bool(names))
     raise typer.Exit(1 if any(f.state in ("damaged", "partial", "missing") for f in shown) else 0)
 
 
@@ -122,7 +124,8 @@ def _cards(names: list[str] | None) -> list[DatasetCard]:
     return [card for card in DATASETS if card.release is not None]
 
 
-def _print(found: list[DatasetStatus], as_json: bool) -> None:
+def _print(found: list[DatasetStatus], as_json: bool, why: bool = False) -> None:
+    """why: say of what is missing where it was looked for."""
     if as_json:
         print(json.dumps([dataclasses.asdict(f) for f in found], indent=1))
         return
@@ -130,10 +133,10 @@ def _print(found: list[DatasetStatus], as_json: bool) -> None:
     for f in found:
         splits = ", ".join(f"{count:,} {split}" for split, count in f.splits.items())
         print(f"{f.name:<{width}}  {f.state:<9}  {splits or f.place or f.remedy}")
-        if f.place:
+        if f.place or why:
             for problem in f.problems:
                 print(f"{'':<{width}}  {problem}")
-            if f.problems:
+            if f.place and f.problems:
                 print(f"{'':<{width}}  {f.remedy}")
     if not found:
         print("no data sets are here; `vitbench data status` says how to obtain them")

@@ -108,9 +108,10 @@ def run_options(
     root = data_root or settings.get("data_root") or os.environ.get("VITBENCH_DATA")
     given = [f"{k}={v}" for k, v in settings.get("weights", {}).items()] + list(weights or [])
     return RunOptions(
-        records=Path(records or settings.get("records", "runs")),
-        cache=Path(cache or settings.get("cache") or cache_dir()),
-        data_root=Path(root) if root else None,
+        # Shells expand no `~` after `=`, and files and variables know none.
+        records=Path(records or settings.get("records", "runs")).expanduser(),
+        cache=Path(cache or settings.get("cache") or cache_dir()).expanduser(),
+        data_root=Path(root).expanduser() if root else None,
         weights=parse_weights(given),
         plugins=plugins,
         **other,

@@ -84,7 +84,7 @@ def place_of(card: DatasetCard, root: Path | None) -> tuple[Path, str]:
     """
     release = card.release
     assert release is not None
-    base = root or (Path(os.environ["VITBENCH_DATA"]) if os.environ.get("VITBENCH_DATA") else None)
+    base = root or (Path(os.environ["VITBENCH_DATA"]).expanduser() if os.environ.get("VITBENCH_DATA") else None)
     if base is None:
         raise UnavailableError(f"{card.name}: no data root is given", release.remedy())
     found = {path.resolve(): path for name in (release.folder, *release.also) if (path := base / name).is_dir()}

@@ -118,7 +118,7 @@ def _folder(name: str, root: Path | None) -> Path | None:
     path = Path(name.removeprefix(FOLDER)).expanduser()
     if not path.parts:
         raise UsageError("`folder:` needs a path", "write folder:PATH")
-    base = root or (Path(os.environ["VITBENCH_DATA"]) if os.environ.get("VITBENCH_DATA") else None)
+    base = root or (Path(os.environ["VITBENCH_DATA"]).expanduser() if os.environ.get("VITBENCH_DATA") else None)
     if not path.is_absolute() and not path.exists() and base is not None and (base / path).exists():
         path = base / path
     return path

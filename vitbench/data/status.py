@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from vitbench.catalogue import DATASETS
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.data.fetch import checksum, downloads_dir
 from vitbench.data.layout import Layout, index_of, open_split, place_of
+from vitbench.data.tree import HALF_UNPACKED
 from vitbench.errors import DataError, UnavailableError
 
 SAMPLED = 4  # images of each split that `verify` decodes, with their targets
@@ -18,7 +20,7 @@ SAMPLED = 4  # images of each split that `verify` decodes, with their targets
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """ready: every split is complete; partial: some are; damaged: something is not as released; missing: no folder."""
+    """ready: every split is complete; partial: some are; damaged: something is not as released; missing: nothing there."""
 
     name: str
     state: Literal["ready", "partial", "damaged", "missing", "generated"]
@@ -35,22 +37,33 @@ def status(card: DatasetCard, root: Path | None) -> DatasetStatus:
     try:
         place, _ = place_of(card, root)
     except UnavailableError as error:
+        taken = [
+            root / name for name in (card.release.folder, *card.release.also) if root and os.path.lexists(root / name)
+        ]
+        if taken:  # a file, a dead link, or two folders
+            return DatasetStatus(card.name, "damaged", str(taken[0]), problems=(error.message,), remedy=error.remedy)
         return DatasetStatus(card.name, "missing", problems=(error.message,), remedy=error.remedy)
     layout: Layout = DATASETS.load(card.name)
-    splits, problems = {}, []
+    splits, errors = {}, {}
     for split in card.splits:
         try:
             splits[split] = len(index_of(layout, card, split, root).table)
         except UnavailableError as error:
-            problems.append(f"{split}: {error}")
-    state: Literal["ready", "partial", "damaged"] = "partial" if splits else "damaged"
+            errors[split] = error
+    problems = tuple(f"{split}: {error}" for split, error in errors.items())
+    if not errors:
+        return DatasetStatus(card.name, "ready", str(place), splits)
+    if not splits and _shared(card) and all(error.remedy == HALF_UNPACKED for error in errors.values()):
+        return DatasetStatus(card.name, "missing", "", {}, problems, card.release.remedy())  # others' files alone
     return DatasetStatus(
-        card.name,
-        state if problems else "ready",
-        str(place),
-        splits,
-        tuple(problems),
-        card.release.remedy() if problems else "",
+        card.name, "partial" if splits else "damaged", str(place), splits, problems, card.release.remedy()
+    )
+
+
+def _shared(card: DatasetCard) -> bool:
+    """Whether other data sets lie in the same folder."""
+    return any(
+        c.release and card.release and c.release.folder == card.release.folder and c.name != card.name for c in DATASETS
     )
 
 
