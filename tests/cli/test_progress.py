@@ -43,4 +43,6 @@ def test_a_finished_plan_is_one_hundred_percent(tmp_path: Path, capsys: pytest.C
     jobs: list[PassJob | FitJob | CellJob] = [*plan.passes, *plan.fits, *plan.with_status("todo")]
     for job in jobs:
         listener.finished(job, Outcome("ok"))
-    assert capsys.readouterr().err.splitlines()[-1].startswith("100%")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("100%")
+    assert all("done" in line for line in lines), "with nothing running, a line names what has ended"

@@ -106,7 +106,10 @@ def test_undefined_value_is_none_with_a_note() -> None:
     m = Measure("m", "%", True, lambda s, info: s["x"] * np.nan)
     got = summarise(rows_of(np.ones(5)), [m])["m"]
     assert got.value is None
-    assert "undefined" in got.note
+    assert got.note == "undefined on these units"
+    nothing = Rows(("a", "b"), ("a", "b"), {"x": np.zeros(2), "n_outlier": np.zeros(2)})
+    got = summarise(nothing, [percent("share", "x", "n_outlier")])["share"]
+    assert (got.value, got.n, got.note) == (None, 0, "undefined: n_outlier is 0 on all units")
 
 
 def test_measure_that_is_no_function_of_sums_has_a_value_and_says_why_no_interval() -> None:

@@ -61,22 +61,21 @@ class Progress:
         if isinstance(job, CellJob) and job.stream not in self._streams:  # cells on one stream share its forwards
             self._streams.add(job.stream)
             self._done += job.streamed * job.forwards_per_image
-        self._show()
+        self._show(label(job))
 
-    def _show(self) -> None:
+    def _show(self, ended: str = "") -> None:
         if self._rich:
             text = "; ".join(self._running.values())
             self._rich.update(self._task, completed=self._done, description=text[:90])
             return
-        tenth = 10 * self._done // max(self._total, 1)
+        share = min(self._done / max(self._total, 1), 1.0)  # a pass that is run again, field by field, is in no total
+        tenth = int(10 * share)
         now_s = time.monotonic()
         if tenth != self._shown or now_s - self._spoke >= SILENCE_S:
             self._shown, self._spoke = tenth, now_s
             seconds = now_s - self._started
-            now = next(iter(self._running.values()), "")
-            print(
-                f"{100 * self._done // max(self._total, 1):3d}%  {seconds:5.0f} s  {now}", file=sys.stderr, flush=True
-            )
+            now = next(iter(self._running.values()), ended and f"{ended}: done")
+            print(f"{int(100 * share):3d}%  {seconds:5.0f} s  {now}", file=sys.stderr, flush=True)
 
 
 def label(job: Told) -> str:

@@ -147,7 +147,8 @@ def _replicate(rows: Rows, measures: Sequence[Measure], key: str, groups: int, d
 
 def _metric_value(m: Measure, value: float, draws: Floats | None, groups: int, key: str) -> MetricValue:
     if not math.isfinite(value):
-        return MetricValue(None, m.unit, m.higher_is_better, n=groups, note="undefined on these units")
+        why = f"undefined: {m.per} is 0 on all units" if m.per and not groups else "undefined on these units"
+        return MetricValue(None, m.unit, m.higher_is_better, n=groups, note=why)
     if m.no_bootstrap:
         return MetricValue(value, m.unit, m.higher_is_better, n=groups, note=f"no interval: {m.no_bootstrap}")
     if draws is None:
