@@ -124,6 +124,38 @@ def test_equals_a_slow_restatement(
         assert rows.stats["tp"].sum(0)[0] == 0
 
 
+def test_void_as_a_class_of_its_own_is_what_the_reference_makes_of_ade20k():
+    def streams(labels):
+        rng = np.random.default_rng(3)
+        made = [made_up(rng, 3, (3, 4), 4, 0, split) for split in ("train", "val")]
+        for stream in made:
+            for target in stream.batches[0].targets:
+                target["segmentation"] = labels(target["segmentation"])
+        return made
+
+    def scored(classes, ignore, **chosen):
+        # Label 0 is "other"; or, as in this suite, it is void and the classes count from 0.
+        train, val = streams(lambda m: m if not ignore else np.where(m == 0, np.uint8(255), m - np.uint8(1)))
+        ctx = context(classes)
+        ctx = replace(ctx, dataset=replace(ctx.dataset, ignore_index=ignore))
+        task = KnnSegmentation(HummingbirdSettings(memory_size=0, compat=True, **chosen))
+        memory = task.fit(train, ctx)
+        return memory.labels, value(task.measure(memory, val, ctx), "mIoU")
+
+    released, reduced, into_first = scored(4, 0), scored(3, 255, void="own"), scored(3, 255)
+    assert torch.equal(released[0].roll(-1, dims=1), reduced[0])
+    assert released[1] == pytest.approx(reduced[1])
+    assert abs(into_first[1] - reduced[1]) > 1
+
+
+def test_an_undeclared_class_of_the_test_images_cannot_be_told_from_void_as_a_class():
+    train, val = (made_up(np.random.default_rng(3), 3, (3, 4), 4, 255, split) for split in ("train", "val"))
+    val.batches[0].targets[0]["segmentation"][0, 0] = 7
+    task = KnnSegmentation(HummingbirdSettings(memory_size=0, compat=True, void="own"))
+    with pytest.raises(DataError, match="shows a class that no train image has"):
+        task.measure(task.fit(train, context()), val, context())
+
+
 def test_memory_equal_to_query_scores_everything_right():
     labels = np.kron(np.arange(4).reshape(2, 2), np.ones((4, 4))).astype(np.uint8)
     tokens = torch.randn(3, 2, 2, 8, generator=torch.Generator().manual_seed(0))

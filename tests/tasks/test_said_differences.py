@@ -92,3 +92,20 @@ def test_saliency_counts_a_threshold_that_is_reached_and_an_empty_mask_as_imprec
     assert stats["precision"][0] == 0.5  # the reference asks for more than 0, which one of the two has
     assert stats["precision"][-1] == 0  # nothing is found: 1 in the reference
     assert "counts an empty mask as precise" in PAGES["saliency@tokencut.md"]
+
+
+def test_square_frames_stay_square():
+    [(_, placement)] = place(np.zeros((500, 500, 3), np.uint8), View("davis", 480), 16)
+    assert placement.view_hw == (480, 480)  # 480 x 448 by the reference's rule for the longer side
+    assert "Square frames stay square" in PAGES["label_propagation@dino.md"]
+
+
+def test_small_images_of_a_collection_are_enlarged():
+    [(_, placement)] = place(np.zeros((100, 200, 3), np.uint8), View("long", 512), 16)
+    assert placement.view_hw == (256, 512)  # a thumbnail stays at 100 x 200
+    assert "Smaller images are enlarged to the size, which its thumbnails are not" in PAGES["retrieval@dino.md"]
+
+
+def test_views_of_dinov3_are_matched_between_patches_too():
+    assert PROTOCOLS["view_correspondence@dinov3"].settings.every_px < 14
+    assert "matches patches, not pixels between them" in PAGES["view_correspondence@dinov3.md"]

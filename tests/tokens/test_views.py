@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from vitbench.catalogue.tasks import TASK_CARDS
+from vitbench.catalogue.tasks.settings import identifying
 from vitbench.catalogue.views import View
 from vitbench.errors import DataError, UsageError
 from vitbench.tokens.geometry import Geometry
@@ -140,3 +145,25 @@ def test_a_square_view_adds_white_and_moves_no_point():
     labels = geometry.place_labels(0, np.ones((40, 80), np.uint8))
     assert (labels[:20] == 1).all()
     assert (labels[20:] == 255).all()
+
+
+def test_frames_can_be_resized_as_opencv_does_which_is_another_view():
+    image = np.random.default_rng(0).integers(0, 256, (90, 161, 3), dtype=np.uint8)
+    view = View("davis", 64, resample="bilinear")
+    [(pixels, placement)] = place(image, view, 16)
+    assert placement.view_hw == (64, 64)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(x, (64, 64), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(pixels, expected.round(), atol=1)
+    [(smooth, _)] = place(image, View("davis", 64), 16)
+    assert np.abs(pixels.astype(int) - smooth).max() > 50  # no antialiasing
+    assert (str(view), str(View("davis", 64))) == ("davis64~bilinear", "davis64")
+    assert view.simplest((64, 64), 16).kind == "whole"
+
+
+def test_a_setting_says_how_frames_are_resized_and_is_no_part_of_what_was_measured_before():
+    card = next(card for card in TASK_CARDS if card.name == "label_propagation")
+    settings = card.protocol("dino").settings
+    assert (card.view(settings).resample, "resample" in identifying(settings)) == ("bicubic", False)
+    chosen = replace(settings, resample="bilinear")
+    assert (card.view(chosen).resample, identifying(chosen)["resample"]) == ("bilinear", "bilinear")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from vitbench.catalogue.bounds import check_bounds
 from vitbench.catalogue.release import Release, class_names
-from vitbench.catalogue.views import View
+from vitbench.catalogue.views import Resample, View
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.4814547, 0.4578275, 0.4082107), (0.2686295, 0.2613026, 0.2757771)
@@ -150,6 +150,11 @@ class TaskSettings:
         return None
 
     @property
+    def resampled(self) -> Resample:
+        """How images are resized, where a published evaluation does it otherwise than most."""
+        return "bicubic"
+
+    @property
     def stochastic(self) -> bool:
         """Whether the number depends on the seed with these values, even where the protocol says that it does not."""
         return False
@@ -198,7 +203,7 @@ class TaskCard:
 
     def view(self, settings: TaskSettings) -> View:
         view = View.parse(settings.view, settings.image_px)
-        return replace(view, std=settings.std) if settings.std else view
+        return replace(view, std=settings.std, resample=settings.resampled)
 
 
 @dataclass(frozen=True)

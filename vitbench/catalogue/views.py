@@ -11,6 +11,7 @@ from vitbench.errors import UsageError
 ViewKind = Literal["whole", "resize", "crop", "slide", "flip", "short", "davis", "long", "square", "centre"]
 VIEW_KINDS = typing.get_args(ViewKind)
 ONE_SIDE = ("short", "davis", "long")  # views that fix one side and keep the proportions
+Resample = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class View:
     centre  shorter side to size_px, then the centre size_px x size_px (CLIP: nothing of that side is cut off)
     square  white added at bottom and right to make a square, that to size_px x size_px (probe3d's keypoints)
 
-    std: what pixels are divided by instead of the backbone's own, where a published evaluation mistyped it.
+    std: what pixels are divided by instead of the backbone's own, where a published evaluation mistyped it. resample: bicubic
+    with antialias (PIL), or bilinear without (OpenCV's).
     """
 
     kind: ViewKind
     size_px: int = 0
     std: tuple[float, float, float] | None = None
+    resample: Resample = "bicubic"
 
     def __post_init__(self) -> None:
         if self.kind != "whole" and self.size_px <= 0:
@@ -81,4 +84,5 @@ class View:
 
     def __str__(self) -> str:
         std = "~std" + ",".join(map(str, self.std)) if self.std else ""
-        return (self.kind if self.kind == "whole" else f"{self.kind}{self.size_px}") + std
+        resample = "" if self.resample == "bicubic" else f"~{self.resample}"
+        return (self.kind if self.kind == "whole" else f"{self.kind}{self.size_px}") + std + resample

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vitbench.data.bilinear import WHOLE, bilinear
+from vitbench.tokens.bilinear import WHOLE, bilinear
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer]

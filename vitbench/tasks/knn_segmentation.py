@@ -67,7 +67,7 @@ class KnnSegmentation(Task[HummingbirdSettings]):
     def fit(self, train: TokenStream, context: TaskContext) -> Memory:
         if not len(train):
             raise DataError("the train split is empty", "check the data set and --limit")
-        n_classes = class_count(train, context)
+        n_classes = class_count(train, context) + self._void_classes
         size = self.settings.memory_size
         per_image = max(size // len(train), 1) if size else 0
         tokens, labels = [], []
@@ -87,15 +87,20 @@ class KnnSegmentation(Task[HummingbirdSettings]):
             raise DataError("no pixel of the train split has a class", "check the masks")
         return Memory(Neighbours(memory), torch.cat(labels))
 
+    @property
+    def _void_classes(self) -> int:
+        """How many classes stand for void, behind all others."""
+        return int(self.settings.compat and self.settings.void == "own")
+
     def _labels(self, batch: Batch, n_classes: int, context: TaskContext) -> tuple[Any, Any]:
         ignore = context.dataset.ignore_index
         if not self.settings.compat:
             return batch_soft_labels(batch, n_classes, ignore)
         # The reference files void under class 0, and remembers a class that is ignored where it scores.
-        targets = []
+        void, targets = n_classes - 1 if self._void_classes else 0, []
         for target in batch.targets:
             mask = np.asarray(target["segmentation"]).astype(np.int32, copy=False)
-            targets.append({**target, "segmentation": np.where((mask == ignore) | (mask == _VOID), 0, mask)})
+            targets.append({**target, "segmentation": np.where((mask == ignore) | (mask == _VOID), void, mask)})
         return batch_soft_labels(Batch(batch.tokens, targets), n_classes, ignore_index=-1)
 
     def measure(self, head: Memory, test: TokenStream, context: TaskContext) -> Rows:
@@ -121,7 +126,14 @@ class KnnSegmentation(Task[HummingbirdSettings]):
         up = torch.nn.functional.interpolate(soft.permute(2, 0, 1)[None], view_hw, mode="bilinear", align_corners=False)
         predicted = up[0].max(0).indices.cpu().numpy()
         label = placed_labels(geometry, i, batch.targets[i]["segmentation"], context.dataset.ignore_index)
-        return image_confusion(batch.tokens.keys[i], predicted, label, soft.shape[-1], context)
+        extra = self._void_classes
+        matrix = image_confusion(batch.tokens.keys[i], predicted, label, soft.shape[-1] - extra, context, extra)
+        if extra and len(matrix) > soft.shape[-1]:
+            raise DataError(
+                f"image {batch.tokens.keys[i]!r} shows a class that no train image has",
+                "name all classes of the data set",
+            )
+        return matrix
 
     def flags(self, head: Memory, rows: Rows) -> Mapping[str, Any]:
         return {"memory_tokens": len(head.neighbours)}

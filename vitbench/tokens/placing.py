@@ -6,17 +6,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vitbench.catalogue.views import ONE_SIDE, View
+from vitbench.catalogue.views import ONE_SIDE, Resample, View
 from vitbench.errors import DataError
+from vitbench.tokens.bilinear import bilinear
 from vitbench.tokens.geometry import Placement
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def _resized(image: Pixels, hw: tuple[int, int]) -> Pixels:
-    """PIL bicubic with antialias, the resampler of the reference k-NN, hummingbird and CAPI pipelines."""
+def _resized(image: Pixels, hw: tuple[int, int], resample: Resample) -> Pixels:
+    """PIL bicubic with antialias, the resampler of the reference k-NN, hummingbird and CAPI pipelines, or OpenCV's bilinear."""
     if image.shape[:2] == hw:
         return image
+    if resample == "bilinear":
+        return bilinear(image, hw)
     return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BICUBIC))
 
 
@@ -27,7 +30,7 @@ def place(image: Pixels, view: View, patch_px: int) -> list[tuple[Pixels, Placem
     source = image.shape[0], image.shape[1]
     if view.kind in ONE_SIDE:
         hw = view.sized_hw(source, patch_px)
-        return [(_resized(image, hw), Placement(source, hw, hw, (source[0] / hw[0], source[1] / hw[1])))]
+        return [(_resized(image, hw, view.resample), Placement(source, hw, hw, (source[0] / hw[0], source[1] / hw[1])))]
     view = view.snapped(patch_px)
     if view.kind == "whole":
         padded = tuple(-(-n // patch_px) * patch_px for n in source)
@@ -38,12 +41,15 @@ def place(image: Pixels, view: View, patch_px: int) -> list[tuple[Pixels, Placem
         padded_image = np.full((side, side, 3), 255, np.uint8)
         padded_image[: source[0], : source[1]] = image
         return [
-            (_resized(padded_image, (size, size)), Placement(source, (size, size), (size, size), (side / size,) * 2))
+            (
+                _resized(padded_image, (size, size), view.resample),
+                Placement(source, (size, size), (size, size), (side / size,) * 2),
+            )
         ]
     if view.kind in ("resize", "flip"):
         scale = source[0] / size, source[1] / size
         flipped = view.kind == "flip"
-        out = _resized(image, (size, size))
+        out = _resized(image, (size, size), view.resample)
         out = np.ascontiguousarray(out[:, ::-1]) if flipped else out
         return [(out, Placement(source, (size, size), (size, size), scale, flipped=flipped))]
     shorter = view.resize_px if view.kind == "crop" else size
@@ -53,7 +59,7 @@ def place(image: Pixels, view: View, patch_px: int) -> list[tuple[Pixels, Placem
     else:
         hw = max(round(source[0] * factor), shorter), max(round(source[1] * factor), shorter)
     scale = source[0] / hw[0], source[1] / hw[1]
-    resized = _resized(image, hw)
+    resized = _resized(image, hw, view.resample)
     if view.kind in ("crop", "centre"):
         corners = [(round((hw[0] - size) / 2), round((hw[1] - size) / 2))]
     else:

@@ -166,7 +166,7 @@ VIEW_CORRESPONDENCE = TaskCard(
             settings=DinoV3ViewSettings(),
             summary="The same with the 1,000 most similar matches; its reported number is recall_3d (image_px=448 for patch 14).",
             source=Source("Simeoni et al.", 2025, "2508.10104", "https://github.com/facebookresearch/dinov3"),
-            differs=_VIEWS,
+            differs="The paper matches patches, not pixels between them (`every_px` of a patch). " + _VIEWS,
         ),
     ),
 )

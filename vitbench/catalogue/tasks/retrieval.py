@@ -95,7 +95,7 @@ _REVISITED = (
     " Queries are cut to their box. Medium: easy and hard images are right, junk is not looked at; hard: hard images are "
     "right, easy ones and junk are not looked at. Average precision by trapezoids over recall; queries without a right image "
     "are left out. One size instead of three, no whitening. Images missing from the database (--limit) count as if they "
-    "had never been in it"
+    "had never been in it. Smaller images are enlarged to the size"
 )
 
 RETRIEVAL = TaskCard(
@@ -115,7 +115,9 @@ RETRIEVAL = TaskCard(
             settings=LandmarkSettings(),
             summary="CLS by cosine, longer side 512 pixels.",
             source=Source("Caron et al.", 2021, "2104.14294", "https://github.com/facebookresearch/dino"),
-            differs="DINO takes three scales on Paris and 224 pixels on Oxford (image_px=224)." + _REVISITED + ".",
+            differs="DINO takes three scales on Paris and 224 pixels on Oxford (image_px=224)."
+            + _REVISITED
+            + ", which its thumbnails are not.",
         ),
         Protocol(
             name="dinov3",

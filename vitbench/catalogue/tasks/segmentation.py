@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
 from vitbench.catalogue.tasks.segmentation_knn import CAPI_KNN_PROTOCOL, CENTROID_KNN_PROTOCOL, LOCAL_KNN_PROTOCOL
@@ -30,6 +31,12 @@ class HummingbirdSettings(TaskSettings):
         False,
         "reproduce the reference: blue is divided by 0.255 instead of 0.225, void counts as class 0 in memory, predictions "
         "are Hungarian-matched to the labels, classes absent from the labels enter the mean with IoU 0",
+    )
+    void: Literal["first", "own"] = setting(
+        "first",
+        "where `compat` files void: under class 0, or as a class of its own, which is never right and enters the mean with IoU 0 "
+        "(ADE20K, of which the reference keeps label 0 as a class that it ignores where it scores)",
+        later=True,
     )
 
     @property

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vitbench.catalogue.cards import Protocol, Source, TaskCard, TaskSettings
 from vitbench.catalogue.tasks.settings import setting
+from vitbench.catalogue.views import Resample
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,17 @@ class PropagationSettings(TaskSettings):
         "native: each stretched on the grid, bilinear to the video's size, argmax",
     )
     compat: bool = setting(False, "divide red by 0.228, as the evaluation code of DINO does, not by 0.229", later=True)
+    resample: Literal["bicubic", "bilinear"] = setting(
+        "bicubic", "how frames are resized: bicubic with antialias (PIL), or bilinear without (OpenCV's)", later=True
+    )
 
     @property
     def std(self) -> tuple[float, float, float] | None:
         return (0.228, 0.224, 0.225) if self.compat else None
+
+    @property
+    def resampled(self) -> Resample:
+        return self.resample
 
     @property
     def pillow(self) -> bool:
@@ -83,7 +91,8 @@ LABEL_PROPAGATION = TaskCard(
             source=Source("Caron et al.", 2021, "2104.14294", "https://github.com/facebookresearch/dino"),
             differs="The backbone's own mean and std, unless `compat` (the reference's std has a typing error)."
             + _SCORE
-            + ", not by OpenCV (bilinear). Where the patch does not divide 480 and 64, sizes are rounded down to the patch.",
+            + ", not as by OpenCV (`resample=bilinear`). Where the patch does not divide 480 and 64, sizes are rounded down to the "
+            "patch. Square frames stay square: the reference cuts one side to a multiple of 64.",
         ),
         Protocol(
             name="dinov3",

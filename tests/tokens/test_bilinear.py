@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitbench.data.bilinear import bilinear
+from vitbench.tokens.bilinear import bilinear
 
 SIZES = [((37, 50), (61, 83)), ((60, 70), (33, 20)), ((128, 96), (90, 171)), ((5, 3), (64, 1)), ((200, 150), (57, 219))]
 
