@@ -82,6 +82,17 @@ def test_published_values_stand_beside_cells_of_a_suite(planned, name: str) -> N
     assert len(found) >= 4
 
 
+@pytest.mark.parametrize("name", ["registers", "dvt"])
+def test_segmentation_and_depth_of_a_paper_s_tables_are_measured_with_and_without_its_repair(
+    planned, name: str
+) -> None:
+    told = {key[:4] for key in load_published()}
+    slots = {(s.backbone, s.repair, s.task, s.dataset) for s in (cell.slot for cell in planned(name).cells)}
+    repairs = {(task, repair) for _, repair, task, _ in slots & told}
+    for task in ("linear_segmentation@dinov2", "depth@dvt"):
+        assert {(task, "none"), (task, "dvt" if name == "dvt" else "test_time_registers")} <= repairs
+
+
 def test_registers_measures_what_an_edit_does_to_norms(planned) -> None:
     cells = [c for c in planned("registers").cells if c.slot.task.startswith("token_norms")]
     statuses = {c.slot.repair: c.status for c in cells if c.slot.backbone == "vit_base_patch14_dinov2.lvd142m"}
