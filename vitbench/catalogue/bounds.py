@@ -18,7 +18,7 @@ AT_LEAST = {
     "bins": 2,
 }
 ABOVE_ZERO = ("temperature", "tolerance", "max_depth_m")
-SHARES = ("holdout",)
+SHARES = ("holdout", "mass")
 
 
 def check_bounds(settings: Any) -> None:
