@@ -83,6 +83,8 @@ _GAINS = (
     "; on the lab it raises the clean lab_ssl by {} points of k-NN mIoU, so not all that it recovers is the artefact"
 )
 
+_WARM = "; where a warm-up is no whole number of steps, its last one is above the rate{}"
+
 _PUBLISHED_FOR = "ViT-B of DINO, DINOv2, DeiT-III, EVA-02 and CLIP: segmentation, depth, detection, object discovery"
 
 DVT_FIELD = RepairCard(
@@ -102,7 +104,9 @@ DVT_FIELD = RepairCard(
         "patch off); a dense pyramid for the hash grid, which has no collisions in two dimensions; tokens are scaled to "
         "deviation one; F starts at the mean token and takes the mean of G, as a constant fits in either; the aspect of crops "
         "is relative to the view's, which is not squashed; they are resampled after normalisation; weight decay is not "
-        "weakened 1,024-fold by the release's loss scale" + _GAINS.format("6")
+        "weakened 1,024-fold by the release's loss scale; G is frozen from half of the steps on, one step earlier"
+        + _WARM.format("")
+        + _GAINS.format("6")
     ),
     cost=(
         "no fit; 65 forwards (64 of a quarter of the area) and an optimisation per image, 1.5 s of one core for a 24 x 24 grid of "
@@ -128,7 +132,8 @@ DVT = RepairCard(
         "taught by small-setting fields of 32 train images in 128 steps of 2 (published: 10,000 images, 50,000 steps of 128; "
         "the paper's 10 epochs of batches of 64 are 1,563 steps); the rate is 50 times as high, for so few steps; padding is "
         "not attended to; raw tokens and targets are kept in half precision; targets are of the backbone's own tokens, so it "
-        "stands before other maps in a chain" + _GAINS.format("7")
+        "stands before other maps in a chain; the release's third stage, a ViT distilled from this one and its denoiser, is "
+        "not here" + _WARM.format(", by 4 % in 128 steps") + _GAINS.format("7")
     ),
     cost=(
         "fit: 65 forwards and a field for each of 32 train images, then 128 steps of training, about 60 s of one core on the lab; "

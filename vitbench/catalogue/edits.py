@@ -171,8 +171,9 @@ TEST_TIME_REGISTERS = RepairCard(
     upstream_licence="none (re-implemented)",
     published_for="CLIP and OpenCLIP ViT-B/16, DINOv2 ViT-L/14, InternViT-6B",
     differs=(
-        "the paper's per-neuron version, for every image of a batch; outliers are sought among patches only; neurons are "
-        "ranked by absolute activation and filtered by sparsity as in the authors' code; how many is a rule of ours"
+        "the paper's per-neuron version, for every image of a batch; outliers are sought, and tokens on which a neuron is "
+        "quiet counted, among patches only; neurons are ranked by absolute activation and filtered by sparsity as in the "
+        "authors' code; how many is a rule of ours; keys and values in place of the token (the paper's A.2) are not here"
     ),
     cost="fit: one pass for norms, then up to two forwards of 100 images and a sweep over 12; a pass of its own, one more token",
 )
