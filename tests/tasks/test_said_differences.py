@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitbench.catalogue import DATASETS
 from vitbench.catalogue.tasks import TASK_CARDS
 from vitbench.catalogue.tasks.settings import ROUNDED
 from vitbench.catalogue.tasks.streaming import DINOV2_DEPTH, DVT_DEPTH
@@ -109,3 +110,8 @@ def test_small_images_of_a_collection_are_enlarged():
 def test_views_of_dinov3_are_matched_between_patches_too():
     assert PROTOCOLS["view_correspondence@dinov3"].settings.every_px < 14
     assert "matches patches, not pixels between them" in PAGES["view_correspondence@dinov3.md"]
+
+
+def test_no_depth_head_is_carried_over_to_sun_rgbd():
+    assert set(DATASETS.get("sun_rgbd").splits) == {"test"}
+    assert all("SUN RGB-D" in PAGES[f"depth@{name}.md"] for name in ("dinov2", "dinov2_lin4"))
