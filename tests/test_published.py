@@ -190,3 +190,16 @@ def test_dvt_s_tables_stand_beside_the_protocols_of_its_suite_and_others_own_run
         assert {r.value for r in found if "DVT" in r.source or "Denoising" in r.source} == values
         assert not [r for r in found if "PH-Reg" in r.source]
     assert {r.value for r in published[backbone, "none", "depth@dvt", "nyu_depth_v2", "rmse"]} == {0.3965, 0.4034}
+
+
+def test_every_measure_of_a_published_table_stands_beside_ours() -> None:
+    published, backbone = load_published(), "vit_small_patch16_224.dino"
+    told = {metric: published[backbone, "none", "label_propagation@dino", "davis2017", metric] for metric in ("J", "F")}
+    assert [told[metric][0].value for metric in ("J", "F")] == [60.2, 63.4]
+    assert (backbone, "none", "saliency@tokencut", "ecssd", "IoU") in published
+    # The reference's maxF is that of a mask.
+    assert (backbone, "none", "saliency@tokencut", "ecssd", "maxF") not in published
+    sizes = {
+        key[2].partition("memory_size=")[2] for key in published if key[2].startswith("knn_segmentation@hummingbird")
+    }
+    assert sizes == {"", "1024000]", "10240000]"}
