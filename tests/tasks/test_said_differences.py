@@ -79,6 +79,11 @@ def test_the_first_moment_of_depth_stays_as_it_is(protocol):
     assert "the first moment of AdamW stays at 0.9" in PAGES[f"depth@{protocol.name}.md"]
 
 
+def test_a_gradient_term_that_dinov3_has_mended_is_no_difference_to_it():
+    assert "compares images instead of pixels" in PAGES["depth@dinov2.md"]
+    assert "compares images instead of pixels" not in PAGES["depth@dinov3.md"]
+
+
 def test_leoparts_masks_are_sampled_at_the_centres_of_cells():
     labels = np.arange(12, dtype=np.uint8)[:, None].repeat(12, 1)
     part = batch({"patch": torch.zeros(1, 3, 3, 4)}, [{"image_hw": (12, 12), "segmentation": labels}])

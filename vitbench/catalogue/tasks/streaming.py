@@ -86,7 +86,7 @@ class StreamDepthSettings(StreamSettings):
     beta2: float = setting(0.999, "second moment of AdamW")
     clip: float = setting(35.0, "largest norm of a head's gradient")
     mean_only: int = setting(
-        100, "first iterations, in which the loss is the squared mean of the log error alone: few of all, at low rates"
+        100, "first iterations, in which the loss leaves the variance out: to be few, at low rates"
     )
     images_per_loss: int = setting(2, "images over which the loss takes its mean and variance (the source: one GPU's)")
     crop: Literal["none", "eigen", "garg"] = setting("eigen", "part of the image that is scored (NYUv2, KITTI)")
@@ -158,9 +158,10 @@ DINOV3_SEGMENTATION = Protocol(
     + _STREAM,
 )
 
+_AS_TRAINED = "Colour changes are made on values in 0..1 and rounded to 8 bits. The final heads are scored. "
 _DEPTH_DIFFERS = (
-    "SigLoss only: the released gradient term compares images instead of pixels and is zero for two images per GPU. Colour "
-    "changes are made on values in 0..1 and rounded to 8 bits. The final heads are scored. "
+    "SigLoss only: the released gradient term compares images instead of pixels and is zero for two images per GPU. "
+    + _AS_TRAINED
 )
 
 DINOV2_DEPTH = Protocol(
@@ -203,7 +204,7 @@ DINOV3_DEPTH = Protocol(
     "Tests as in `dinov2`.",
     source=DINOV3,
     differs="Rotation and colours are those of `dinov2`; the warm-up starts from a millionth of the rate, and the final rate is a "
-    "thousandth of the largest. `mae` is not reported. " + _DEPTH_DIFFERS + _STREAM,
+    "thousandth of the largest. `mae` is not reported. " + _AS_TRAINED + _STREAM,
 )  # fmt: skip
 
 DVT_DEPTH = Protocol(
