@@ -102,6 +102,24 @@ def test_equal_values_of_two_methods_are_two_rows(rekey: dict[str, Any], tmp_pat
     assert [r["their_protocol"] for r in others] == [tokencut.strip('"')]
 
 
+def test_one_table_under_two_names_is_one(rekey: dict[str, Any], tmp_path: Path) -> None:
+    sinder = "SINDER paper via third-party notes (table no. unverified)"
+    reference = (
+        "token-probe-cls,CIFAR10,acc,DINOv2-L/14,CLS token,99.4,linear probe on one token,Jiang,paper\n"
+        "token-probe-cls,CIFAR10,acc,DINOv2-L/14 reg4,trained register,99.2,linear probe on one token,Jiang,paper\n"
+        'detection,VOC07 test,mAP,DINOv2-B,DVT,81.9,"ViTDet Faster-RCNN, frozen",DVT paper,paper\n'
+        "sinder,ADE20K,mIoU lin,DINOv2-g/14,none,48.83,DINOv2,SINDER paper/note,paper (secondary text)\n"
+    )
+    repairs = (
+        "[CLS] token,DINOv2 ViT-L/14,CIFAR10 linear probe of that token,top1,99.4,TTR paper Table 1,\n"
+        "trained register,DINOv2 ViT-L/14,CIFAR10 linear probe of that token,top1,99.2,TTR paper Table 1,\n"
+        "DVT + fixed sinusoidal PE,DINOv2 ViT-B,VOC07test ViTDet-frozen,mAP,81.9,DVT paper Table S2,\n"
+        f"none,DINOv2 ViT-g/14,ADE20k linear,mIoU,48.83,{sinder},\n"
+    )
+    none, others = keyed(rekey, tmp_path, reference, repairs)
+    assert (none, sorted(r["value"] for r in others)) == ([], ["48.83", "81.9", "99.2", "99.4"])
+
+
 def test_a_value_s_own_interval_goes_before_one_that_is_about(rekey: dict[str, Any], tmp_path: Path) -> None:
     reference = (
         'linear-depth,NYUv2,RMSE,DINOv2-L/14,none,0.3876,"DINOv2 lin, 3 seeds (95% CI about .0015)",Jiang,paper\n'

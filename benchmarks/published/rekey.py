@@ -67,8 +67,9 @@ def collected(folder: Path, mapping: Mapping[str, Any]) -> list[dict[str, str]]:
         for row in csv.DictReader(file):
             row["value"], _, row["noise"] = row["value"].partition("±")
             label = row.pop("dataset_protocol")
-            task, dataset, protocol = mapping["labels"].get(label, ("", label, ""))
-            protocol = mapping["runs_of"].get(row["source"], {}).get(task, protocol)
+            labels = {**mapping["labels"], **mapping["labels_of"].get(row["source"], {})}
+            task, dataset, protocol, *metric = labels.get(label, ("", label, ""))
+            row["metric"] = metric[0] if metric else row["metric"]
             tag = "readme" if "README" in row["source"] else "paper"
             rows.append({**row, "task": task, "dataset": dataset, "protocol": protocol, "tag": tag})
     return rows
@@ -85,8 +86,9 @@ def keyed(row: Mapping[str, str], mapping: Mapping[str, Any]) -> Value:
     repair = mapping["methods"].get(row["method"], mapping["synonyms"].get(row["method"], row["method"]))
     if row["backbone"] in mapping["pairs"]:
         backbone, repair = mapping["pairs"][row["backbone"]]
-    if row["method"] == "trained registers" and "_dinov2." in backbone:
-        backbone, repair = backbone.replace("_dinov2.", "_reg4_dinov2."), "none"
+    if row["method"].startswith("trained register") and "_dinov2." in backbone and "_reg4_" not in backbone:
+        backbone = backbone.replace("_dinov2.", "_reg4_dinov2.")
+        repair = "none" if row["method"] == "trained registers" else repair
     found = next((p for p in mapping["protocols"] if matches(p, row, backbone)), None)
     dataset = mapping["datasets"].get(row["dataset"], "")
     trust = confidence(row)
