@@ -245,6 +245,17 @@ def test_column_heads_name_only_settings_that_tell_columns_apart(
     assert sum("field= last4" in head for head in heads) == 1
 
 
+def test_column_heads_name_folders_without_their_paths_where_that_tells_them_apart(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    def heads(*names: str) -> list[str]:
+        (grid,) = overview(build(loaded(*(scored("lab_ssl", "none", "depth@ridge", 50, dataset=n) for n in names))))
+        return [h.replace("-\n", "").split("\n")[1] for h in grid.headers[1 : len(names) + 1]]
+
+    assert sorted(heads("folder:/data/far/away/room", "folder:street", "scenes")) == ["room", "scenes", "street"]
+    assert sorted(heads("folder:/a/room", "folder:/b/room")) == ["folder:/a/room", "folder:/b/room"]
+
+
 def test_defects_probes_and_errors_enter_no_mean(lab: Leaderboard) -> None:
     (grid,) = overview(lab)
     assert [h.replace("\n", " ") for h in grid.headers if "mean" in h] == ["mean miou %", "mean top1 %"]

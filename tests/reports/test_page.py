@@ -308,6 +308,19 @@ def test_details_are_read_from_disk_and_say_what_could_not_be(tmp_path: Path, sc
     assert found.protocols[0][0] == "token_norms@mad"
 
 
+def test_norms_of_other_images_are_plots_of_their_own_and_say_so(tmp_path: Path, scored: Callable[..., Record]) -> None:
+    """Two views or data sets in one plot gave two curves of one name."""
+    stats = {"above_mad": np.ones((3, 2)), "n_tokens": np.full(3, 10.0), "max_over_median": np.full((3, 2), 2.0)}
+    entries = []
+    for task in ("token_norms@mad", "token_norms@mad[image_px=224]"):
+        record = scored("lab_ssl", "none", task, 1.0)
+        path = write(tmp_path, record, Rows(("a", "b", "c"), ("a", "b", "c"), stats, {}))
+        entries.append(Entry.of(record, str(path.relative_to(tmp_path))))
+    found = details(tmp_path, entries)
+    assert len(found.norms) == len({p.title for p in found.norms}) == 6
+    assert any(p.title == "Outlier tokens, models, token_norms@mad[image_px=224] on scenes" for p in found.norms)
+
+
 def test_a_record_that_is_gone_is_a_note(tmp_path: Path, scored: Callable[..., Record]) -> None:
     found = details(tmp_path, [Entry.of(scored("lab_ssl", "none", "depth@ridge", 1.0), "gone.json")])
     assert found.notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -341,9 +341,18 @@ def header_of(board: Leaderboard, table: Table) -> str:
     for key, value in settings.items():
         if any(found.get(key) != value for found in same):
             words += [*hyphenated(f"{key}="), *hyphenated(value)]
-    if len({t.dataset for t in main}) > 1:
-        words += hyphenated(table.dataset)
+    if len(datasets := {t.dataset for t in main}) > 1:
+        words += hyphenated(_last_folder(table.dataset, datasets))
     return "\n".join([*words, Numbers(table).short])
+
+
+def _last_folder(dataset: str, datasets: Collection[str]) -> str:
+    """A folder by its last name alone, where no other data set is called the same: a head has no room for paths."""
+
+    def last(name: str) -> str:
+        return name.removeprefix("folder:").rstrip("/").rpartition("/")[2]
+
+    return last(dataset) if [last(name) for name in datasets].count(last(dataset)) == 1 else dataset
 
 
 def settings_of(task: str) -> tuple[str, dict[str, str]]:

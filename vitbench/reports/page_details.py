@@ -149,8 +149,11 @@ def _in_parts(title: str, note: str, curves: Sequence[Curve], axis: str) -> list
 
 
 def _norms(root: Path, entries: Sequence[Entry], notes: list[str]) -> list[Plot]:
-    """Of unrepaired token norms: outliers and peaks after each block, and images by their peak, by kind of backbone."""
-    by_section: dict[str, list[tuple[str, Rows]]] = defaultdict(list)
+    """Of unrepaired token norms: outliers and peaks after each block, and images by their peak, by kind of backbone.
+
+    Norms of other images or other views are plots of their own, and their titles say so where there are several.
+    """
+    measured: dict[tuple[str, str, str], list[tuple[str, Rows]]] = defaultdict(list)
     for e in entries:
         if e.slot.task.partition("@")[0] != "token_norms" or e.slot.repair != "none":
             continue
@@ -160,16 +163,21 @@ def _norms(root: Path, entries: Sequence[Entry], notes: list[str]) -> list[Plot]
             notes.append(error.message)
             continue
         if {"above_mad", "n_tokens", "max_over_median"} <= rows.stats.keys():
-            by_section[section_of(e.slot.backbone)].append((e.slot.backbone, rows))
+            measured[section_of(e.slot.backbone), e.slot.task, e.slot.dataset].append((e.slot.backbone, rows))
+    several = len({(task, dataset) for _, task, dataset in measured}) > 1
     out = []
-    for section, members in by_section.items():
+    for (section, task, dataset), members in measured.items():
         for start in range(0, len(members), COLOURS):
-            out += norm_plots(section, members[start : start + COLOURS])
+            where = f", {task} on {dataset}" if several else ""
+            out += norm_plots(section, members[start : start + COLOURS], where)
     return out[:MOST_PLOTS]
 
 
-def norm_plots(section: str, members: Sequence[tuple[str, Rows]]) -> list[Plot]:
-    """Three plots of the rows of token norms of a few backbones; those without blocks are in the last one only."""
+def norm_plots(section: str, members: Sequence[tuple[str, Rows]], where: str = "") -> list[Plot]:
+    """Three plots of the rows of token norms of a few backbones; those without blocks are in the last one only.
+
+    where: added to the titles.
+    """
     outliers, peaks, images = [], [], []
     for backbone, rows in members:
         name = backbone.removeprefix(base_of(backbone)) or backbone
@@ -182,7 +190,7 @@ def norm_plots(section: str, members: Sequence[tuple[str, Rows]]) -> list[Plot]:
         x = np.quantile(largest[:, -1], np.linspace(0, 1, min(ECDF_POINTS, len(rows))))
         y = 100 * (1 - np.linspace(0, 1, len(x)))
         images.append(Curve(name, [float(v) for v in x], [float(v) for v in y]))
-    kind = {"model": "models", "defect": "planted defects", "control": "controls"}[section]
+    kind = {"model": "models", "defect": "planted defects", "control": "controls"}[section] + where
     made = []
     if outliers:
         made.append(
