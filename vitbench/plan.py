@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from vitbench.catalogue.cards import BackboneCard
-from vitbench.catalogue.fields import absent, joined_fields, stored_dtype
+from vitbench.catalogue.fields import joined_fields, stored_dtype
 from vitbench.catalogue.language import class_words
 from vitbench.catalogue.resolve import RepairStep, TaskRef, planted, repair_chain
+from vitbench.catalogue.suited import too_few_images, unsuited
 from vitbench.choices import Choice
-from vitbench.errors import DataError, UnavailableError
+from vitbench.errors import DataError, NotApplicableError, UnavailableError
 from vitbench.identity import Slot, cell_identity, digest
 from vitbench.jobs import BackboneState, CellJob, FitJob, Plan, SplitRef, World
+from vitbench.selection import Term, parse_chain
 from vitbench.sweeps import Sweep, Sweeps
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ class _Builder:
         self._chains: dict[str, tuple[RepairStep, ...]] = {}
         self._planted: dict[str, list[str]] = {}
         self._tasks: dict[str, dict[str, Any]] = {}
+        self._defects: dict[str, tuple[Term, ...]] = {}
 
     # -- one cell ---------------------------------------------------------------------------------------------------
 
@@ -75,14 +77,14 @@ class _Builder:
         edits = tuple(s for s in chain if s.card.edits)
         for step in (*maps, *edits):
             if not any(step.acts_on(f) for f in joined_fields(field_name)):
-                return self._missing(
-                    slot,
-                    _Refused(
-                        "not_applicable", f"{step.card.name} does not act on {field_name!r}, which the task reads", ""
-                    ),
-                )
-        if unsuited := _unsuited(choice.task, state.card, field_name, maps, edits):
-            return self._missing(slot, unsuited)
+                reason = f"{step.card.name} does not act on {field_name!r}, which the task reads"
+                return self._missing(slot, _Refused("not_applicable", reason, ""))
+        read = self._read(choice.task, field_name, maps)
+        defects = _once(self._defects, backbone, lambda name: parse_chain(name)[1:])
+        if unsuitable := unsuited(backbone, state.card, read, edits, maps, defects):
+            return self._missing(slot, _refusal(unsuitable))
+        if apart := _mapped_apart(choice.task, field_name, maps):
+            return self._missing(slot, apart)
         text = self.world.text(backbone) if choice.task.card.language else None
         if text and (text.status == "unavailable" or text.status == "not_applicable"):
             return self._missing(slot, _Refused(text.status, text.reason, text.remedy))
@@ -91,6 +93,10 @@ class _Builder:
         splits = self._splits(choice, fit=any(s.card.needs_fit for s in chain))
         if isinstance(splits, _Refused):
             return self._missing(slot, splits)
+        for step in (*edits, *maps):
+            if step.card.needs_fit and splits["train"].images < step.card.least_images:
+                few = too_few_images(step.card.name, step.card.least_images, splits["train"].images)
+                return self._missing(slot, _refusal(few))
         return self._todo(slot, choice, backbone, state, field_name, maps, edits, splits)
 
     def _swapped(self, backbone: str, chain: tuple[RepairStep, ...]) -> str | _Refused:
@@ -156,7 +162,7 @@ class _Builder:
         live = choice.task.protocol.streams
         fields = joined_fields(field_name)
         aux = choice.task.card.aux(choice.task.settings)
-        needs = tuple(dict.fromkeys((*fields, *aux, *(n for s in maps for n in s.needs))))
+        needs = self._read(choice.task, field_name, maps)
         weights = [state.digest, state.loader, defects]
         sweep = Sweep(self.sweeps, backbone, weights, edits, splits, view, choice.options.dtype, choice.seed)
         stores = {name: sweep.store(ref) for name, ref in splits.items()}
@@ -199,6 +205,12 @@ class _Builder:
             forwards_per_image=sweep.forwards,
             streamed=self._streamed(choice, splits) if live else 0, stream=sweep.stream(components) if live else "",
         )  # fmt: skip
+
+    @staticmethod
+    def _read(task: TaskRef, field_name: str, maps: tuple[RepairStep, ...]) -> tuple[str, ...]:
+        """Every single field that the cell reads."""
+        aux = task.card.aux(task.settings)
+        return tuple(dict.fromkeys((*joined_fields(field_name), *aux, *(n for s in maps for n in s.needs))))
 
     @staticmethod
     def _streamed(choice: Choice, splits: dict[str, SplitRef]) -> int:
@@ -248,15 +260,12 @@ class _Refused:
     remedy: str
 
 
-def _unsuited(
-    task: TaskRef, card: BackboneCard, field_name: str, maps: tuple[RepairStep, ...], edits: tuple[RepairStep, ...]
-) -> _Refused | None:
-    """Why a task cannot be asked of a backbone (of unknown ones only the pass will tell) or of what a repair makes of it."""
-    registers = card.registers or sum(step.card.registers(step.params) for step in edits)
-    for name in (field_name, *task.card.aux(task.settings)):
-        reason = absent(name, card.prefix_tokens - card.registers, registers) if card.embed_dim else ""
-        if reason:
-            return _Refused("not_applicable", f"{card.name} has {reason}, so no {name!r}", "")
+def _refusal(error: NotApplicableError) -> _Refused:
+    return _Refused("not_applicable", error.message, error.remedy)
+
+
+def _mapped_apart(task: TaskRef, field_name: str, maps: tuple[RepairStep, ...]) -> _Refused | None:
+    """Why what a repair makes of two fields cannot be compared."""
     compared = task.card.compared
     for step in maps if compared else ():
         if step.acts_on(compared):

@@ -147,7 +147,7 @@ def test_what_is_not_a_vit_or_does_not_add_up_is_refused_in_one_line() -> None:
     wrapped = wrap(HubLike(tiny("vit_small_patch14_reg4_dinov2"), 4), prefix_tokens=1)
     with pytest.raises(UsageError, match="gave 17 tokens for a 3x4 grid and 1 prefix tokens"):
         wrapped.tokens(images(1, (42, 56)), TokenRequest(("patch",)), ["a"])
-    with pytest.raises(NotApplicableError, match="hides its attention"):
+    with pytest.raises(NotApplicableError, match="no attention that can be read"):
         wrapped.tokens(images(1, (42, 56)), TokenRequest(("cls_attention",)), ["a"])
 
 

@@ -192,7 +192,7 @@ def test_an_edit_is_refused_where_there_is_no_vit_to_edit() -> None:
     class Nothing:
         card = next(iter(tiny_backbones().values())).card
 
-    with pytest.raises(NotApplicableError, match="cannot edit"):
+    with pytest.raises(NotApplicableError, match="needs the blocks of a ViT"):
         as_vit(Nothing(), "maskclip")  # type: ignore[arg-type]
 
 

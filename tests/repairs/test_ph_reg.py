@@ -186,7 +186,7 @@ def test_the_loss_is_one_less_the_cosine_plus_the_squared_error() -> None:
 
 
 def test_controls_and_bad_numbers_are_refused() -> None:
-    with pytest.raises(NotApplicableError, match="cannot edit"):
+    with pytest.raises(NotApplicableError, match="needs the blocks of a ViT"):
         PhReg(PhRegParams()).edit(load_backbone("patch_colour"), {})
     with pytest.raises(NotApplicableError, match="train images"):
         build_repair("ph_reg").fit(ImageContext("patch", _plain(), images=0))

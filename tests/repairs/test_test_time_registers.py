@@ -199,7 +199,7 @@ def test_no_outliers_no_train_tokens_no_vit_and_no_such_block_are_said() -> None
         build_repair("test_time_registers[detect=7]").fit(context)
     with pytest.raises(NotApplicableError, match="no train tokens"):
         build_repair("test_time_registers").fit(ImageContext("patch", plain, ("norms",), images=0))
-    with pytest.raises(NotApplicableError, match="cannot edit"):
+    with pytest.raises(NotApplicableError, match="needs the blocks of a ViT"):
         build_repair("test_time_registers").edit(load_backbone("patch_colour"), {})
     with pytest.raises(UsageError, match="registers=0"):
         build_repair("test_time_registers[registers=0]")

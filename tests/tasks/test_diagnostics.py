@@ -270,7 +270,7 @@ def test_spread_of_patches_is_the_mean_of_what_the_pass_found():
     expected = [100 * spread[0] / np.log(80), spread[1], *(100 * spread[2:4] / 80), 100 * spread[4]]
     names = ("entropy", "distance", "effective", "support", "mass")
     assert [found[n] for n in names] == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(NotApplicableError, match="attention cannot be read"):
+    with pytest.raises(NotApplicableError, match="no attention that can be read"):
         task("attention_spread").measure(None, with_field(val, "attention_spread", lambda x: x[:, :0]), CONTEXT)
 
 

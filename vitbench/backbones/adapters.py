@@ -116,7 +116,7 @@ class AttentionParts:
 
 def attention_parts(block: nn.Module) -> AttentionParts:
     """The adapter of a block's attention. Raises NotApplicableError for a kind of attention nobody has described."""
-    attention = block.attn
+    attention = getattr(block, "attn", block)  # blocks of parallel branches have several
     if not isinstance(attention, Attention | AttentionRope | EvaAttention):
         raise NotApplicableError(
             f"no adapter for attention of class {type(attention).__name__}", "ask for other fields"
@@ -156,7 +156,7 @@ class MlpParts:
 
 def mlp_parts(block: nn.Module) -> MlpParts:
     """The adapter of a block's MLP. Raises NotApplicableError for a kind of MLP nobody has described."""
-    mlp = block.mlp
+    mlp = getattr(block, "mlp", block)
     gate: tuple[Tensor, Tensor | None] | None
     if isinstance(mlp, SwiGLU):
         value, gate = (mlp.fc1_x.weight, mlp.fc1_x.bias), (mlp.fc1_g.weight, mlp.fc1_g.bias)

@@ -19,9 +19,9 @@ from vitbench.backbones.summaries import cls_cosines
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue.backbones import RandomViTParams
 from vitbench.catalogue.cards import BackboneCard
-from vitbench.catalogue.fields import CLS_FIELDS, GRID_FIELDS, parse_field
+from vitbench.catalogue.fields import CLS_FIELDS, GRID_FIELDS, NO_ATTENTION, parse_field
+from vitbench.catalogue.suited import no_field
 from vitbench.catalogue.weights import WeightsState
-from vitbench.errors import NotApplicableError
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
 
@@ -87,7 +87,7 @@ class _Stateless(Backbone):
             return features.new_zeros(len(features), 0, *features.shape[1:3], dtype=torch.float32)
         if kind == "registers":
             return features.new_zeros(len(features), 0, features.shape[-1])
-        raise NotApplicableError(f"control {self.card.name!r} has no attention, so no field {kind!r}")
+        raise no_field(kind, NO_ATTENTION, self.card.name)
 
 
 class PatchColour(_Stateless):

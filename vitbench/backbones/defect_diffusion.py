@@ -8,7 +8,7 @@ from torch import Tensor
 from vitbench.backbones.edits import Edit, EditContext
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue.defects import DiffusionParams
-from vitbench.errors import NotApplicableError
+from vitbench.catalogue.suited import no_cls
 
 
 def plant_diffusion(backbone: ViT, params: DiffusionParams) -> ViT:
@@ -17,7 +17,7 @@ def plant_diffusion(backbone: ViT, params: DiffusionParams) -> ViT:
     g: the mean of the image's patches (padding aside), or its CLS at that mean's length.
     """
     if params.source == "cls" and not backbone.has_cls:
-        raise NotApplicableError(f"backbone {backbone.card.name!r} has no CLS to blend in", "use source=mean")
+        raise no_cls(backbone.card.name)
     return backbone.edited(_Diffusion(params))
 
 

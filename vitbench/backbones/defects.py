@@ -12,7 +12,7 @@ from typing import Any, cast
 from vitbench.backbones.base import Backbone
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue import DEFECTS
-from vitbench.errors import NotApplicableError
+from vitbench.catalogue.suited import not_planted
 from vitbench.selection import Term, overrides, parse_chain, with_params
 
 
@@ -31,9 +31,7 @@ def plant(backbone: Backbone, term: Term) -> Backbone:
     card = DEFECTS.get(term.name)
     params: Any = with_params(card.params, term, "defect")
     if not isinstance(backbone, ViT):
-        raise NotApplicableError(
-            f"defect {term.name!r} cannot be planted in {backbone.card.name!r}", "defects need a ViT of timm's kind"
-        )
+        raise not_planted(term.name, backbone.card.name)
     planted = cast(ViT, DEFECTS.load(term.name)(backbone, params))
     # A clean twin with registers repairs nothing that was planted.
     name = f"{backbone.card.name}+{Term(card.name, overrides(card.params, params))}"

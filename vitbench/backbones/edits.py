@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from vitbench.backbones.adapters import AttentionParts, attention_parts, mlp_parts
-from vitbench.errors import NotApplicableError, RepairError
+from vitbench.catalogue.suited import attention_taken
+from vitbench.errors import RepairError
 from vitbench.tokens.geometry import Geometry
 
 
@@ -126,10 +127,10 @@ def attention_owners(edits: Sequence[Edit], depth: int) -> dict[int, Edit]:
     """The edit that owns the softmax of each block that leaves the fused path; two claims on one block are refused."""
     owners: dict[int, Edit] = {}
     for edit in edits:
-        for i in edit.attention_blocks(depth):
-            if i in owners:
-                raise NotApplicableError(f"two edits replace the attention of block {i}", "use one of them")
-            owners[i] = edit
+        claimed = edit.attention_blocks(depth)
+        if taken := owners.keys() & set(claimed):
+            raise attention_taken(max(taken))
+        owners.update(dict.fromkeys(claimed, edit))
     return owners
 
 

@@ -20,7 +20,8 @@ from vitbench.backbones.edits import Edit, EditContext, as_grid, attention_owner
 from vitbench.backbones.singular import defect_directions
 from vitbench.backbones.summaries import attention_spread, cls_cosines, direction_cosines
 from vitbench.catalogue.cards import BackboneCard
-from vitbench.catalogue.fields import Field, parse_field
+from vitbench.catalogue.fields import Field, absent, parse_field
+from vitbench.catalogue.suited import no_field
 from vitbench.errors import NotApplicableError, TokensError, UsageError
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
@@ -289,8 +290,7 @@ class _Taken:
         assert self.prefix_attention is not None
         rows = self.prefix_attention[:, :, :cls] if kind == "cls_attention" else self.prefix_attention[:, :, cls:]
         if rows.shape[2] == 0:
-            name, token = self.view.card.name, "CLS" if kind == "cls_attention" else "register tokens"
-            raise NotApplicableError(f"backbone {name!r} has no {token}, so no field {kind!r}")
+            raise no_field(kind, absent(kind, 0, 0), self.view.card.name)
         rows = rows[:, :, 0] if kind == "cls_attention" else rows.mean(dim=1)
         return rows.reshape(*rows.shape[:2], *self.context.grid_hw)
 

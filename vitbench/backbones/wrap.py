@@ -21,7 +21,8 @@ from vitbench.backbones.edits import as_grid
 from vitbench.backbones.summaries import cls_cosines
 from vitbench.backbones.vit import ViT, card_of, evaluating
 from vitbench.catalogue.cards import IMAGENET_MEAN, IMAGENET_STD, BackboneCard
-from vitbench.catalogue.fields import parse_field
+from vitbench.catalogue.fields import NO_ATTENTION, NO_FINAL_NORM, parse_field
+from vitbench.catalogue.suited import no_field
 from vitbench.errors import NotApplicableError, UsageError
 from vitbench.tokens.geometry import Geometry
 from vitbench.tokens.types import TokenRequest
@@ -48,7 +49,8 @@ def wrap(
     timm ViTs get the full view; Hugging Face ViTs (`last_hidden_state`) and hub modules of DINO's kind
     (`forward_features` with `x_norm_patchtokens`, or `get_intermediate_layers`) give all but attention maps
     and earlier blocks through the final norm.
-    Mean and std are ImageNet's where nothing else is known. Raises UsageError for a module of no such kind.
+    patch_px: side of a patch in pixels. mean, std: of RGB in 0..1, ImageNet's where nothing else is known. prefix_tokens: CLS and
+    registers, which stand before the patches. name: for tables. Raises UsageError for a module of no such kind.
     """
     card = BackboneCard(
         name=name or f"module:{type(module).__name__}",
@@ -96,6 +98,7 @@ class ModuleViT(Backbone):
             registers=self.prefix - self.cls,
             embed_dim=self.projection.out_channels,
             depth=len(self.blocks),
+            blocks="hidden",
         )
 
     def _forward(
@@ -153,15 +156,9 @@ class ModuleViT(Backbone):
 
     def _watch(self, stack: ExitStack, kind: str, block: nn.Module, name: str, taken: dict[str, Tensor]) -> None:
         if kind in ("cls_attention", "register_attention"):
-            raise NotApplicableError(
-                f"backbone {self.card.name!r} hides its attention, so no field {name!r}",
-                "load the weights through timm",
-            )
+            raise no_field(name, NO_ATTENTION, self.card.name)
         if kind in ("normed", "cls_normed"):
-            raise NotApplicableError(
-                f"which norm of {self.card.name!r} is the last is not known, so no field {name!r}",
-                "load the weights through timm, or read blocks before the norm",
-            )
+            raise no_field(name, NO_FINAL_NORM, self.card.name)
         if kind in ("block", "patch_raw"):
             _on_output(stack, block, lambda out: taken.__setitem__(name, out))
         elif kind == "cls_block":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vitbench.catalogue.bounds import check_bounds
+from vitbench.catalogue.fields import Blocks
 from vitbench.catalogue.release import Release, class_names
 from vitbench.catalogue.views import Resample, View
 
@@ -34,7 +35,8 @@ class BackboneCard:
 
     patch_px in pixels; prefix_tokens counts CLS and registers; `weights` is "none" (control), "file:NAME" (shipped in
     backbones/weights), "hub" (timm id resolved online or in the hub cache), "given:WHICH" (only by --weights);
-    `final_norm` says which norm gives `patch`.
+    `final_norm` says which norm gives `patch`. blocks: "open" where they are those of a ViT of timm's kind, whose attention can be
+    read and whose forward can be edited, "hidden" in a module of another make, "none" in a control that has none.
     """
 
     name: str
@@ -54,6 +56,7 @@ class BackboneCard:
     final_norm: str = "norm"
     register_twin: str = ""
     lost_feature: Literal["key", "query", "value"] = "key"
+    blocks: Blocks = "open"
     licence: str = ""
     source: Source | None = None
     notes: str = ""
@@ -63,13 +66,17 @@ class BackboneCard:
 
 @dataclass(frozen=True)
 class DefectCard:
-    """A planted artefact for any ViT, `NAME+DEFECT[...]`; `params` is a frozen dataclass instance with the defaults."""
+    """A planted artefact for any ViT, `NAME+DEFECT[...]`; `params` is a frozen dataclass instance with the defaults.
+
+    needs_cls: whether it reads CLS, with given parameters.
+    """
 
     name: str
     entry: Any
     params: Any
     summary: str
     seen_in: str = ""
+    needs_cls: Callable[[Any], bool] = lambda _params: False
     version: int = 1  # raised when the same parameters give other tokens; part of the identity
     code: str = ""  # digest of a plug-in's code; part of the identity
 
@@ -84,6 +91,8 @@ class RepairCard:
     applied_only: parameters that its fit does not depend on; cells that differ in them alone share one fit.
     stochastic: its fit depends on the seed; one that does not is shared by all seeds.
     forwards: how many forwards of the backbone one image takes, with given parameters. registers: how many it appends.
+    needs_vit: it reads or edits the blocks of a ViT of timm's kind. attention: whether it replaces the attention of the last
+    block, with given parameters; no two can. least_images: train images that its fit needs.
     """
 
     name: str
@@ -106,6 +115,9 @@ class RepairCard:
     stochastic: bool = False
     forwards: Callable[[Any], int] = lambda _params: 1
     registers: Callable[[Any], int] = lambda _params: 0
+    needs_vit: bool = False
+    attention: Callable[[Any], bool] = lambda _params: False
+    least_images: int = 1
     version: int = 1  # raised when the same parameters give other tokens; part of the identity
     code: str = ""  # digest of a plug-in's code; part of the identity
 
@@ -153,6 +165,11 @@ class TaskSettings:
     def resampled(self) -> Resample:
         """How images are resized, where a published evaluation does it otherwise than most."""
         return "bicubic"
+
+    @property
+    def padded(self) -> bool:
+        """Whether a square view keeps its size amid zeros, where a published evaluation does so."""
+        return False
 
     @property
     def stochastic(self) -> bool:
@@ -203,7 +220,7 @@ class TaskCard:
 
     def view(self, settings: TaskSettings) -> View:
         view = View.parse(settings.view, settings.image_px)
-        return replace(view, std=settings.std, resample=settings.resampled)
+        return replace(view, std=settings.std, resample=settings.resampled, pad=settings.padded)
 
 
 @dataclass(frozen=True)

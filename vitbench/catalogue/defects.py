@@ -101,6 +101,7 @@ DEFECT_CARDS: tuple[DefectCard, ...] = (
         name="diffusion",
         entry="vitbench.backbones.defect_diffusion:plant_diffusion",
         params=DiffusionParams(),
+        needs_cls=lambda params: params.source == "cls",
         summary="patch tokens blended with what the image has in common",
         seen_in="DINO-type models ('semantic diffusion', Su 2026, arXiv 2605.23868)",
     ),

@@ -123,6 +123,7 @@ DVT = RepairCard(
     family="add-on",
     acts_on=("patch",),
     needs_fit=True,
+    least_images=8,
     stochastic=True,
     summary="a Transformer block over patches and learned positions, taught by cleaned-up train images",
     source=_YANG,

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from vitbench.errors import UsageError
 
@@ -40,6 +41,10 @@ SUMMARIES = ("cls_similarity", "singular_cosine", "attention_spread")
 OTHER_FIELDS = (
     *CLS_FIELDS, "registers", "norms", *SUMMARIES, "cls_attention", "register_attention", "pixels", "flags",
 )  # fmt: skip
+# What a backbone's blocks let be seen: all of it, what any module shows, or there are none.
+Blocks = Literal["open", "hidden", "none"]
+NO_ATTENTION, NO_DIRECTIONS = "no attention that can be read", "no singular defect directions"
+NO_FINAL_NORM = "no final norm that is known"
 _OF_BLOCKS = ("block", "normed", "cls_block", "cls_normed")  # these name a block, always
 _PATTERN = re.compile(r"^(?:(query|key|value)_(-?\d+)|(block|normed|cls_block|cls_normed)_(-?\d+|q[1-4]))$")
 _LAST = {"block": "patch_raw", "normed": "patch", "cls_normed": "cls"}
@@ -105,11 +110,18 @@ def acts_on(kinds: tuple[str, ...], name: str) -> bool:
     return kind in kinds or same in kinds or ("*" in kinds and kind not in ("pixels", "flags"))
 
 
-def absent(name: str, cls_tokens: int, registers: int) -> str:
-    """Why a backbone with that many CLS and register tokens has no such field; empty where it may have it."""
-    if name == "cls_attention" and not cls_tokens:
+def absent(name: str, cls_tokens: int, registers: int, blocks: Blocks = "open") -> str:
+    """Why a backbone with that many CLS and register tokens has no such single field; empty where it may have it."""
+    kind = parse_field(name).kind
+    if blocks != "open" and kind in ("cls_attention", "register_attention", "attention_spread"):
+        return NO_ATTENTION
+    if blocks != "open" and kind == "singular_cosine":
+        return NO_DIRECTIONS
+    if blocks == "hidden" and kind in ("normed", "cls_normed"):
+        return NO_FINAL_NORM
+    if kind == "cls_attention" and not cls_tokens:
         return "no CLS token"
-    if name == "register_attention" and not registers:
+    if kind == "register_attention" and not registers:
         return "no register tokens"
     return ""
 

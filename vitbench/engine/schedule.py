@@ -89,15 +89,34 @@ class Schedule:
         self.running.discard(job.id)
         if isinstance(job, StreamJob):
             return self._stream_done(job, outcome)
+        if isinstance(job, PassJob) and outcome.status == "not_applicable" and len(job.fields) > 1:
+            self._by_field(job)
+            return [(job, outcome)]
+        return self._ended(job, outcome)
+
+    def _ended(self, job: PassJob | FitJob | CellJob, outcome: Outcome) -> list[tuple[Told, Outcome]]:
+        """Everything that ends with a job: where it failed, what needs it."""
         ended: list[tuple[Told, Outcome]] = [(job, outcome)]
         if outcome.status != "ok":
+            refused = outcome.status in ("not_applicable", "unavailable")
             cause = Outcome(
-                outcome.status, f"{kind(job)} failed: {outcome.message}", traceback=outcome.traceback,
-                error_type=outcome.error_type, stage=kind(job),
+                outcome.status, outcome.message if refused else f"{kind(job)} failed: {outcome.message}",
+                traceback=outcome.traceback, error_type=outcome.error_type, stage=kind(job),
             )  # fmt: skip
             for other in sorted(j for j in self.left - self.running if job.id in self.requires[j]):
                 ended += self._falls(other, job, cause)
         return ended
+
+    def _by_field(self, job: PassJob) -> None:
+        """A pass in which something was refused is run field by field: cells that do not read that field have their number."""
+        alone = [replace(job, fields=(name,)) for name in job.fields]
+        for one in alone:
+            self.jobs[one.id], self.requires[one.id] = one, self.requires[job.id]
+            self._rank[one.id] = self._rank[job.id]
+            self.left.add(one.id)
+        for name in [j for j in self.left if job.id in self.requires[j]]:
+            needed = {one.id for one in alone if _reads(self.jobs[name], one.fields[0])}
+            self.requires[name] = self.requires[name] - {job.id} | needed
 
     def _falls(self, name: str, failed: Job, cause: Outcome) -> list[tuple[Told, Outcome]]:
         """What ends because a job failed that it needs: of a stream, only the cells that need it."""
@@ -105,7 +124,8 @@ class Schedule:
             return []
         job = self.jobs[name]
         if not isinstance(job, StreamJob):
-            return self.done(job, cause)
+            self.left.discard(name)
+            return self._ended(job, cause)
         lost = [cell for cell in job.cells if failed.id in self._needs.get(cell.id, ())]
         rest = replace(job, cells=tuple(cell for cell in job.cells if cell not in lost))
         self.jobs[name], self.requires[name] = rest, self._required(rest)
@@ -126,6 +146,13 @@ class Schedule:
             else:
                 ended.append((cell, own))
         return ended
+
+
+def _reads(job: Job, field: str) -> bool:
+    """Whether a job reads a field of the passes that it needs."""
+    if isinstance(job, FitJob):
+        return field == job.field or field in job.needs
+    return isinstance(job, CellJob) and field in job.fields
 
 
 def allowed_s(job: Job, options: RunOptions) -> float | None:

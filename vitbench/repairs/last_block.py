@@ -18,7 +18,10 @@ from torch import Tensor
 from vitbench.backbones.adapters import AttentionParts, layer_scales
 from vitbench.backbones.base import Backbone
 from vitbench.backbones.edits import Edit, EditContext
+from vitbench.backbones.ensemble import Ensemble
+from vitbench.backbones.field import FieldBackbone
 from vitbench.backbones.vit import ViT
+from vitbench.catalogue.suited import no_vit
 from vitbench.errors import NotApplicableError
 
 
@@ -43,11 +46,9 @@ Weights = Callable[[BlockInput], Tensor]
 
 
 def as_vit(backbone: Backbone, repair: str) -> ViT:
-    """The backbone as a ViT; raises NotApplicableError for a control, which has no forward to edit."""
+    """The backbone as a ViT; raises NotApplicableError for a control and for averages over views, whose blocks are out of reach."""
     if not isinstance(backbone, ViT):
-        raise NotApplicableError(
-            f"repair {repair!r} cannot edit {backbone.card.name!r}", "it edits the forward of a ViT of timm's kind"
-        )
+        raise no_vit(repair, backbone.card.name, averaged=isinstance(backbone, Ensemble | FieldBackbone))
     return backbone
 
 

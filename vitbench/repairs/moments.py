@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vitbench.catalogue.suited import too_few_images
 from vitbench.errors import NotApplicableError
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ def rows(tokens: Tokens, name: str) -> Tensor:
 def require_images(context: FitContext, repair: str, least: int = MIN_IMAGES) -> None:
     """Raises NotApplicableError where there are too few train images for the statistics of a repair."""
     if context.images < least:
-        raise NotApplicableError(
-            f"repair {repair!r} is fitted on at least {least} train images, here are {context.images}",
-            "raise --limit or give the data set a larger train split",
-        )
+        raise too_few_images(repair, least, context.images)
 
 
 @dataclass

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vitbench.backbones.base import Backbone
 from vitbench.backbones.singular import defect_directions
-from vitbench.backbones.vit import ViT
 from vitbench.catalogue.singular import SingularRule
 from vitbench.errors import NotApplicableError
 from vitbench.repairs.base import FitContext
+from vitbench.repairs.last_block import as_vit
 from vitbench.repairs.moments import ThinnedSample, require_images, robust_threshold, valid_cells
 from vitbench.tokens.types import Tokens
 
@@ -52,12 +52,7 @@ def along_direction(tokens: Tokens, state: Mapping[str, Tensor]) -> Tensor:
 
 
 def _directions(backbone: Backbone, repair: str) -> Tensor:
-    if not isinstance(backbone, ViT):
-        raise NotApplicableError(
-            f"repair {repair!r} reads the weights of a ViT of timm's kind; {backbone.card.name!r} is none",
-            "load the weights through timm",
-        )
-    return defect_directions(backbone.blocks).float()
+    return defect_directions(as_vit(backbone, repair).blocks).float()
 
 
 def _cosines(tokens: Tokens, directions: Tensor) -> Tensor:

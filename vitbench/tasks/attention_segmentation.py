@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vitbench.catalogue.cards import TaskCard, TaskSettings
+from vitbench.catalogue.fields import NO_ATTENTION
+from vitbench.catalogue.suited import no_field
 from vitbench.catalogue.tasks.attention import ATTENTION_SEGMENTATION
-from vitbench.errors import NotApplicableError
 from vitbench.metrics.attention_masks import mask_statistics
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Batch, Task, TaskContext, TokenStream
@@ -29,7 +30,7 @@ class AttentionSegmentation(Task[TaskSettings]):
         for batch in test:
             found = batch.tokens[self.settings.field]
             if not found.shape[1]:
-                raise NotApplicableError("this backbone's attention cannot be read", "use a ViT loaded through timm")
+                raise no_field(self.settings.field, NO_ATTENTION)
             if self.settings.field == "cls_attention":
                 found = found.mean(1, keepdim=True)
             maps = found.shape[1]

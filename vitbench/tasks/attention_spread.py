@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vitbench.catalogue.cards import TaskCard, TaskSettings
+from vitbench.catalogue.fields import NO_ATTENTION
+from vitbench.catalogue.suited import no_field
 from vitbench.catalogue.tasks.attention import ATTENTION_SPREAD
-from vitbench.errors import NotApplicableError
 from vitbench.metrics.attention import spread_of_maps, spread_statistics
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Task, TaskContext, TokenStream
@@ -23,7 +24,7 @@ class AttentionSpread(Task[TaskSettings]):
         for batch in test:
             values, valid = batch.tokens[field].cpu().numpy(), batch.tokens.geometry.valid()
             if not values.shape[1]:
-                raise NotApplicableError("this backbone's attention cannot be read", "use a ViT loaded through timm")
+                raise no_field(field, NO_ATTENTION)
             patches = values.shape[2] * values.shape[3]
             for i, key in enumerate(batch.tokens.keys):
                 if field == "attention_spread":

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from vitbench.catalogue.cards import TaskCard
+from vitbench.catalogue.fields import NO_DIRECTIONS
+from vitbench.catalogue.suited import no_field
 from vitbench.catalogue.tasks.diagnostics import SINGULAR_ALIGNMENT, SingularSettings
-from vitbench.errors import NotApplicableError
 from vitbench.metrics.singular import angle_counts
 from vitbench.records.rows import Rows
 from vitbench.tasks.base import Task, TaskContext, TokenStream
@@ -27,9 +28,7 @@ class SingularAlignment(Task[SingularSettings]):
             cosines, valid = batch.tokens[s.field].cpu().numpy(), batch.tokens.geometry.valid()
             norms, blocks = block_norms(batch, s.block).cpu().numpy(), cosines.shape[1]
             if not blocks:
-                raise NotApplicableError(
-                    "this backbone has no singular defect directions", "use a pre-norm ViT loaded through timm"
-                )
+                raise no_field(s.field, NO_DIRECTIONS)
             for i, key in enumerate(batch.tokens.keys):
                 units.add(key, angle_counts(cosines[i][:, valid[i]], norms[i][valid[i]], threshold))
         return units.rows({"blocks": blocks, "block": s.block, "threshold": threshold})
