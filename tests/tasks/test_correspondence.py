@@ -15,6 +15,7 @@ from vitbench.metrics import measures
 from vitbench.tasks.correspondence import Correspondence, described, matched, sample_pairs
 from vitbench.tasks.memory import MemoryStream
 from vitbench.tokens.geometry import Geometry, Placement
+from vitbench.tokens.placing import place
 
 from .clip_streams import clips_stream
 from .streams import context
@@ -88,17 +89,35 @@ def test_descriptors_and_matches_at_centres_are_inverse_and_at_corners_are_not()
     geometry = Geometry(4, (3, 5), (Placement((24, 40), (12, 20), (12, 20), (2.0, 2.0)),))
     grid = torch.eye(15).reshape(3, 5, 15)
     centres = geometry.from_cells(0, np.array([[c + 0.5, r + 0.5] for r in range(3) for c in range(5)]))
-    points = described(grid, geometry, 0, centres, corners=False)
+    points = described(grid, geometry, 0, centres, KeypointSettings())
     assert points.allclose(torch.eye(15), atol=1e-6)
-    assert np.allclose(matched(points, grid, geometry, 0, corners=False), centres)
-    assert np.allclose(matched(points, grid, geometry, 0, corners=True), centres - 4)
+    assert np.allclose(matched(points, grid, geometry, 0, KeypointSettings()), centres)
+    assert np.allclose(matched(points, grid, geometry, 0, KeypointSettings(corners=True)), centres - 4)
     assert np.allclose(geometry.to_cells(0, geometry.from_cells(0, np.array([[1.25, 2.5]]))), [[1.25, 2.5]])
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_points_stay_where_they_were_when_the_reference_pads(corners):
+    """10 pixels amid zeros make 12 of patch 4: relative places in the 10 are read as places in the 12, as in probe3d."""
+    settings = KeypointSettings(corners=corners, unmoved=True, image_px=10)
+    view = CORRESPONDENCE.view(settings)
+    [(_, placement)] = place(np.zeros((30, 60, 3), np.uint8), view, 4)
+    geometry = Geometry(4, (3, 3), (placement,))
+    grid = torch.eye(9).reshape(3, 3, 9)
+    found = matched(torch.eye(9), grid, geometry, 0, settings)
+    cells = np.array([[c, r] for r in range(3) for c in range(3)]) + (0 if corners else 0.5)
+    np.testing.assert_allclose(found, cells / 3 * 60, atol=1e-4)
+    # Where matches are placed at centres, a point at the centre of a third reads the token of that third.
+    if not corners:
+        torch.testing.assert_close(described(grid, geometry, 0, found, settings), torch.eye(9), atol=1e-5, rtol=0)
+    moved = matched(torch.eye(9), grid, geometry, 0, replace(settings, unmoved=False))
+    assert np.abs(moved - found).max() > 2
 
 
 def test_matches_never_lie_in_padding():
     geometry = Geometry(4, (2, 2), (Placement((4, 4), (8, 8), (4, 4)),))
     grid = torch.tensor([[[1.0, 0], [0, 1.0]], [[0, 1.0], [0, 1.0]]])
-    assert matched(torch.tensor([[0.0, 1.0]]), grid, geometry, 0, False).tolist() == [[2, 2]]
+    assert matched(torch.tensor([[0.0, 1.0]]), grid, geometry, 0, KeypointSettings()).tolist() == [[2, 2]]
 
 
 def test_per_point_per_image_and_per_class_differ_as_they_should():

@@ -147,6 +147,21 @@ def test_a_square_view_adds_white_and_moves_no_point():
     assert (labels[20:] == 255).all()
 
 
+def test_a_padded_square_keeps_its_size_amid_zeros_where_the_patch_does_not_divide_it():
+    view = View("square", 40, pad=True)
+    [(pixels, placement)] = place(np.full((40, 80, 3), 9, np.uint8), view, 7)
+    assert (pixels.shape[:2], placement.view_hw, placement.content_at) == ((40, 40), (42, 42), (1, 1))
+    x, geometry = batch([(pixels, placement)], 7)
+    normal = normalise(x, geometry, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), torch.float32)
+    assert normal[0, :, 0].abs().max() == normal[0, :, :, -1].abs().max() == 0 < normal[0, :, 1, 1:41].abs().min()
+    assert geometry.to_cells(0, np.array([[0.0, 0.0], [80.0, 40.0]])) == pytest.approx(np.array([[1, 1], [41, 21]]) / 7)
+    assert (geometry.place_labels(0, np.ones((40, 80), np.uint8)) == 1).sum() == 20 * 40
+    assert (str(view), view.simplest((40, 40), 7)) == ("square40~pad", view)
+    assert view.snapped(8) == View("square", 40)
+    with pytest.raises(UsageError, match="square"):
+        View("resize", 40, pad=True)
+
+
 def test_frames_can_be_resized_as_opencv_does_which_is_another_view():
     image = np.random.default_rng(0).integers(0, 256, (90, 161, 3), dtype=np.uint8)
     view = View("davis", 64, resample="bilinear")

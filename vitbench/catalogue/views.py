@@ -30,15 +30,19 @@ class View:
     square  white added at bottom and right to make a square, that to size_px x size_px (probe3d's keypoints)
 
     std: what pixels are divided by instead of the backbone's own, where a published evaluation mistyped it. resample: bicubic
-    with antialias (PIL), or bilinear without (OpenCV's).
+    with antialias (PIL), or bilinear without (OpenCV's). pad: `square` keeps its size and stands amid zeros that fill it up to a
+    multiple of the patch, where it is none.
     """
 
     kind: ViewKind
     size_px: int = 0
     std: tuple[float, float, float] | None = None
     resample: Resample = "bicubic"
+    pad: bool = False
 
     def __post_init__(self) -> None:
+        if self.pad and self.kind != "square":
+            raise UsageError(f"view {self.kind!r} cannot be padded all round", "use view=square")
         if self.kind != "whole" and self.size_px <= 0:
             raise UsageError(f"view {self.kind!r} needs a size in pixels")
 
@@ -50,16 +54,20 @@ class View:
 
     def snapped(self, patch_px: int) -> View:
         """The view with its size rounded down to a multiple of the patch (hummingbird: 512 for patch 16, 504 for 14)."""
-        if self.kind == "whole":
+        if self.kind == "whole" or (self.pad and self.size_px % patch_px):
             return self
-        return replace(self, size_px=max(self.size_px // patch_px, 1) * patch_px)
+        return replace(self, pad=False, size_px=max(self.size_px // patch_px, 1) * patch_px)
 
     def simplest(self, image_hw: tuple[int, int] | None, patch_px: int) -> View:
         """`whole` where this view leaves images of that fixed size as they are, so that such passes are shared."""
         snapped = self.snapped(patch_px)
         if snapped.kind in ONE_SIDE and image_hw and self.sized_hw(image_hw, patch_px) == image_hw:
             return View("whole", std=self.std)
-        if snapped.kind in ("resize", "square", "centre") and image_hw == (snapped.size_px, snapped.size_px):
+        if (
+            not snapped.pad
+            and snapped.kind in ("resize", "square", "centre")
+            and image_hw == (snapped.size_px, snapped.size_px)
+        ):
             return View("whole", std=self.std)
         return snapped
 
@@ -85,4 +93,5 @@ class View:
     def __str__(self) -> str:
         std = "~std" + ",".join(map(str, self.std)) if self.std else ""
         resample = "" if self.resample == "bicubic" else f"~{self.resample}"
-        return (self.kind if self.kind == "whole" else f"{self.kind}{self.size_px}") + std + resample
+        size = "" if self.kind == "whole" else str(self.size_px)
+        return self.kind + size + std + resample + "~pad" * self.pad

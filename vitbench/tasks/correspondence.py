@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -103,7 +103,7 @@ class Correspondence(Task[KeypointSettings]):
         return Pair(
             unit=f"{key}#{entry['pair']}",
             target=entry["target"],
-            descriptors=tuple(_unit(described(g, geometry, i, xy, self.settings.corners)) for g in grids),
+            descriptors=tuple(_unit(described(g, geometry, i, xy, self.settings)) for g in grids),
             relative_xy=np.asarray(xy / [width, height], np.float32),
             target_xy=np.asarray(entry["target_xy"], np.float32).reshape(-1, 2),
             side_px=max(larger_side(np.asarray(entry["target_box"], np.float64)), 1e-6),
@@ -115,9 +115,7 @@ class Correspondence(Task[KeypointSettings]):
     def _match(self, units: UnitRows, batch: Batch, i: int, pairs: Sequence[Pair]) -> None:
         geometry = batch.tokens.geometry
         matches = [
-            matched(
-                torch.cat([p.descriptors[n] for p in pairs]), batch.tokens[name][i], geometry, i, self.settings.corners
-            )
+            matched(torch.cat([p.descriptors[n] for p in pairs]), batch.tokens[name][i], geometry, i, self.settings)
             for n, name in enumerate(self._fields)
         ]
         height, width = geometry.placements[i].source_hw
@@ -165,22 +163,33 @@ def sample_pairs(pairs: Sequence[tuple[int, int | None, str]], count: int) -> di
     return chosen
 
 
-def described(grid: Tensor, geometry: Geometry, i: int, xy: Floats, corners: bool) -> Tensor:
+def described(grid: Tensor, geometry: Geometry, i: int, xy: Floats, settings: KeypointSettings) -> Tensor:
     """Tokens h w c of image i read bilinearly at source points p 2 (x y) -> p c."""
     size = torch.tensor([grid.shape[1], grid.shape[0]], dtype=torch.float32)
+    geometry = _unpadded(geometry) if settings.unmoved else geometry
     cells = torch.from_numpy(geometry.to_cells(i, xy))
     where = (2 * cells / size - 1).to(grid.device)
     read = torch.nn.functional.grid_sample(
-        grid.permute(2, 0, 1)[None], where[None, None], align_corners=corners, padding_mode="border"
+        grid.permute(2, 0, 1)[None], where[None, None], align_corners=settings.corners, padding_mode="border"
     )
     return read[0, :, 0].T
 
 
-def matched(points: Tensor, grid: Tensor, geometry: Geometry, i: int, corners: bool) -> Floats:
+def matched(points: Tensor, grid: Tensor, geometry: Geometry, i: int, settings: KeypointSettings) -> Floats:
     """Where unit descriptors p c are most similar to the tokens h w c of image i: p 2 (x y) in source pixels."""
     width = grid.shape[1]
     similar = points @ _unit(grid).flatten(0, 1).T
     shown = torch.from_numpy(geometry.valid()[i]).flatten().to(grid.device)
     best = similar.masked_fill(~shown, -torch.inf).argmax(1).cpu().numpy()
-    cells = np.stack([best % width, best // width], axis=1) + (0.0 if corners else 0.5)
-    return geometry.from_cells(i, cells)
+    cells = np.stack([best % width, best // width], axis=1) + (0.0 if settings.corners else 0.5)
+    return (_unpadded(geometry) if settings.unmoved else geometry).from_cells(i, cells)
+
+
+def _unpadded(geometry: Geometry) -> Geometry:
+    """Where the views' cells would lie if the image filled all of the view."""
+    filled = tuple(
+        replace(p, content_hw=p.view_hw, content_at=(0, 0), offset=(0.0, 0.0),
+                scale=(p.scale[0] * p.content_hw[0] / p.view_hw[0], p.scale[1] * p.content_hw[1] / p.view_hw[1]))
+        for p in geometry.placements
+    )  # fmt: skip
+    return replace(geometry, placements=filled)

@@ -40,12 +40,13 @@ def place(image: Pixels, view: View, patch_px: int) -> list[tuple[Pixels, Placem
         side = max(source)
         padded_image = np.full((side, side, 3), 255, np.uint8)
         padded_image[: source[0], : source[1]] = image
-        return [
-            (
-                _resized(padded_image, (size, size), view.resample),
-                Placement(source, (size, size), (size, size), (side / size,) * 2),
-            )
-        ]
+        scale = side / size
+        whole = -(-size // patch_px) * patch_px
+        margin = (whole - size) // 2
+        placement = Placement(
+            source, (whole, whole), (size, size), (scale, scale), (-margin * scale,) * 2, content_at=(margin, margin)
+        )
+        return [(_resized(padded_image, (size, size), view.resample), placement)]
     if view.kind in ("resize", "flip"):
         scale = source[0] / size, source[1] / size
         flipped = view.kind == "flip"

@@ -29,6 +29,16 @@ class KeypointSettings(TaskSettings):
         "whose larger side in the target image an error is a share of: the object's box, or the image",
         later=True,
     )
+    unmoved: bool = setting(
+        False,
+        "keep image_px and fill up with zeros all round where the patch does not divide it, points staying where they were "
+        "(probe3d: 812 pixels for patch 14)",
+        later=True,
+    )
+
+    @property
+    def padded(self) -> bool:
+        return self.unmoved
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ CORRESPONDENCE = TaskCard(
             source=Source("El Banani et al.", 2024, "2404.08636", "https://github.com/mbanani/probe3d"),
             differs="Which 200 pairs depends on their names, not on the order of files (the reference's depends on the machine). "
             "Images go to 800 pixels rounded down to the patch; the reference centre-pads to 812 for patch 14 and leaves the "
-            "points where they were." + _SAME,
+            "points where they were (`unmoved`)." + _SAME,
         ),
         Protocol(
             name="dinov3",
