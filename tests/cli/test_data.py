@@ -256,3 +256,16 @@ def test_a_tilde_in_the_data_root_is_the_home_folder(
     code, out, _ = run("data", "status", "ade20k", *(["--data-root=~/my dätä"] if given == "option" else []))
     assert code == 0
     assert "ready" in out
+
+
+def test_verify_tells_of_every_empty_file_not_of_the_few_it_decodes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.install("ade20k", tmp_path / "data", monkeypatch)
+    monkeypatch.setattr("vitbench.data.status.SAMPLED", 2)  # the first and the last
+    images = sorted((tmp_path / "data/ADEChallengeData2016/images/training").iterdir())
+    for image in images[2:4]:
+        image.write_bytes(b"")
+    code, out, _ = run("data", "verify", "ade20k")
+    assert code == 1
+    assert f"train: 2 files are empty, first {images[2]}" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import struct
@@ -361,3 +362,24 @@ def test_frames_of_tracks_may_be_wrapped(install: Install, tmp_path: Path) -> No
     for file in (tmp_path / "bdd100k/labels").rglob("*.json"):
         file.write_text(json.dumps({"frames": json.loads(file.read_text()), "config": None}))
     assert _described("bdd100k_tracking", tmp_path) == before
+
+
+def test_sizes_are_asked_for_of_the_files_that_are_used_alone(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may hold a million files of somebody else's."""
+    install("roxford5k")
+    for i in range(50):
+        (tmp_path / f"roxford5k/jpg/u{i:03d}.jpg").touch()
+    asked: list[str] = []
+
+    def size(path: object, **options: object) -> os.stat_result:
+        asked.append(str(path))
+        return stat(path, **options)  # type: ignore[arg-type]
+
+    stat = os.stat
+    monkeypatch.setattr("vitbench.data.tree.os.stat", size)
+    assert describe_split("roxford5k", "query", targets=("relevance",), root=tmp_path).images == 2
+    monkeypatch.undo()
+    assert any("query_000000.jpg" in path for path in asked)
+    assert not any("u0" in Path(path).name for path in asked)

@@ -68,7 +68,7 @@ def _shared(card: DatasetCard) -> bool:
 
 
 def verify(card: DatasetCard, root: Path | None) -> DatasetStatus:
-    """`status`, the listed checksums of archives that were kept, and a few samples of every split decoded."""
+    """`status`, the listed checksums of archives that were kept, empty files, and a few samples of every split decoded."""
     found = status(card, root)
     if card.release is None or found.state == "missing":
         return found
@@ -79,10 +79,27 @@ def verify(card: DatasetCard, root: Path | None) -> DatasetStatus:
             if download.md5 and file.is_file() and (md5 := checksum(file)) != download.md5:
                 problems.append(f"{file} has md5 {md5}, not {download.md5}: delete it and fetch it again")
     for split in found.splits:
+        problems += _empty(card, split, root)
         problems += _unreadable(card, split, root)
     if problems == list(found.problems):
         return found
     return DatasetStatus(card.name, "damaged", found.place, found.splits, tuple(problems), card.release.remedy())
+
+
+def _empty(card: DatasetCard, split: str, root: Path | None) -> list[str]:
+    """Files without content, all of which the index knows: what a full disk leaves of an archive."""
+    index = index_of(DATASETS.load(card.name), card, split, root)
+    sized = [name for name in index.table.column_names if name.endswith("_bytes")]
+    columns = [(index.table[name.removesuffix("_bytes")].to_pylist(), index.table[name].to_pylist()) for name in sized]
+    empty = sorted(
+        {
+            file.partition("#")[0]
+            for files, sizes in columns
+            for file, size in zip(files, sizes, strict=True)
+            if size == 0
+        }
+    )
+    return [f"{split}: {len(empty):,} files are empty, first {index.place / empty[0]}"] if empty else []
 
 
 def _unreadable(card: DatasetCard, split: str, root: Path | None) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,16 @@ class Tree:
         self.root = root
         self.watched: dict[str, int] = {}  # relative path -> modification time in ns
         self.lost: list[str] = []  # links that lead nowhere
-        self._files: dict[str, dict[str, int]] = {}
+        self._files: dict[str, dict[str, None]] = {}
+        self._sizes: dict[str, int] = {}
         self._folders: dict[str, list[str]] = {}
 
-    def files(self, folder: str, suffixes: tuple[str, ...] = ()) -> dict[str, int]:
-        """Names of the files in a folder, sorted, with their sizes in bytes; hidden ones are left out."""
+    def files(self, folder: str, suffixes: tuple[str, ...] = ()) -> Collection[str]:
+        """Names of the files in a folder, sorted; hidden ones are left out."""
         self._list(folder)
         found = self._files[folder]
         lower = tuple(s.lower() for s in suffixes)
-        return {n: size for n, size in found.items() if n.lower().endswith(lower)} if suffixes else found
+        return [n for n in found if n.lower().endswith(lower)] if suffixes else found.keys()
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder, sorted."""
@@ -49,11 +50,16 @@ class Tree:
 
     def size(self, path: str) -> int | None:
         """Bytes of a file; None where it is not there."""
+        if path in self._sizes:
+            return self._sizes[path]
         folder, _, name = path.rpartition("/")
         try:
-            return self.files(folder).get(name)
-        except UnavailableError:
+            if name not in self.files(folder):  # also where a file system takes another case of it
+                return None
+            self._sizes[path] = os.stat(f"{self.root}/{path}").st_size  # noqa: PTH116 - a Path for each of many takes longer
+        except (UnavailableError, FileNotFoundError):
             return None
+        return self._sizes[path]
 
     def near(self, path: str) -> str:
         """A file beside `path` whose name differs in case only; "" where there is none."""
@@ -113,11 +119,18 @@ class Tree:
         path = self.root / folder
         try:
             stamp = path.stat().st_mtime_ns
+            files, folders = [], []
             with os.scandir(path) as entries:
-                shown = sorted((e for e in entries if not e.name.startswith((".", NO_DATA))), key=lambda e: e.name)
-            self._files[folder] = {e.name: e.stat().st_size for e in shown if e.is_file()}
-            self._folders[folder] = [e.name for e in shown if e.is_dir()]
-            self.lost += [joined(folder, e.name) for e in shown if e.is_symlink() and not (e.is_file() or e.is_dir())]
+                for entry in entries:  # names alone are kept: there may be a million of others' files
+                    if entry.name.startswith((".", NO_DATA)):
+                        continue
+                    if entry.is_file():
+                        files.append(entry.name)
+                    elif entry.is_dir():
+                        folders.append(entry.name)
+                    elif entry.is_symlink():
+                        self.lost.append(joined(folder, entry.name))
+            self._files[folder], self._folders[folder] = dict.fromkeys(sorted(files)), sorted(folders)
         except (FileNotFoundError, NotADirectoryError):
             raise UnavailableError(*self._missing(folder)) from None
         except OSError as error:
