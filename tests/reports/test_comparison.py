@@ -12,7 +12,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from vitbench.records.index import Entry
 from vitbench.records.schema import Record
 from vitbench.reports.comparison import Comparison, Pair, compare
-from vitbench.reports.comparison_formats import FORMATS, to_html, to_json, to_junit, to_markdown, to_text
+from vitbench.reports.comparison_formats import FORMATS, row, to_html, to_json, to_junit, to_markdown, to_text, verdict
 from vitbench.reports.thresholds import Thresholds, load_thresholds
 
 SEG, DEPTH = "linear_segmentation@ridge", "depth@ridge"
@@ -90,6 +90,28 @@ def test_large_but_uncertain_is_no_regression(scored: Scored) -> None:
     assert pair.difference is not None
     assert abs(pair.difference.delta) >= 1.0
     assert (pair.status, pair.note) == ("unchanged", "could be chance")
+
+
+def test_a_verdict_never_says_that_there_is_no_regression_where_there_is_one(scored: Scored) -> None:
+    found = pairs(
+        [Entry.of(scored("lab_ssl", "none", SEG, 60.0))], [Entry.of(retrained(scored("lab_ssl", "none", SEG, 50.0)))]
+    )
+    assert verdict(found, ["regression"]).startswith("1 of 1 cells fail")
+    assert verdict(found, []).startswith("no cell fails · 1 regressed")
+    same = [Entry.of(scored("lab_ssl", "none", SEG, 60.0))]
+    assert verdict(pairs(same, same), []).startswith("no regression · 1 unchanged")
+
+
+def test_a_change_too_small_for_the_digits_of_its_values_is_not_written_as_nothing(scored: Scored) -> None:
+    first = Entry.of(scored("lab_ssl", "none", SEG, 60.0))
+    assert first.value is not None
+    [pair] = pairs([first], [first._replace(value=first.value - 0.0004)]).pairs
+    assert pair.status == "drifted"
+    cells = row(pair)
+    assert cells[7] == "−0.0004"
+    assert cells[8] == "[0.00, 0.00]"
+    [same] = pairs([first], [first]).pairs
+    assert row(same)[7] == "0.00"
 
 
 def test_many_cells_are_tested_together(scored: Scored) -> None:

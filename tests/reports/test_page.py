@@ -107,6 +107,17 @@ def test_published_values_stand_beside_the_measured_ones_with_their_source(
     ]
 
 
+def test_remarks_can_be_read_without_a_mouse_and_long_heads_break_with_a_hyphen(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    [entry] = loaded(scored("lab_ssl", "none", "linear_segmentation@ridge", 60.0)).entries
+    board = build(Loaded((entry._replace(flags=("oracle",)), entry._replace(slot=replace(entry.slot, repair="unit")))))
+    text = page(board, EMPTY)
+    assert "<summary>Remarks</summary><p>linear_segmentation: † lab_ssl none: oracle</p>" in text
+    assert "linear segmen\u00adtation" in text
+    assert "Remarks" not in page(build(Loaded((entry,))), EMPTY)
+
+
 def test_names_of_tables_are_short_and_unique(board: Leaderboard) -> None:
     found = labels(board.tables)
     assert "depth" in found

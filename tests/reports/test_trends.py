@@ -38,7 +38,7 @@ def test_a_step_names_commits_and_weights_between_its_nights() -> None:
     (change,) = trend.changes
     assert (change.is_worse, change.before.night[:10], change.after.night[:10]) == (True, "2026-01-04", "2026-01-05")
     assert change.where == f"commits {'0' * 10}..{'0' * 10}, weights w0..w1"
-    assert "mIoU worse by -3 points [-3, -3]" in change_text(trend, change)
+    assert "mIoU worse by −3 points [−3, −3]" in change_text(trend, change)
     (place,) = places([trend])
     assert place == (f"2026-01-04 to 2026-01-05: {change.where}", [(change_text(trend, change), True)])
 
@@ -82,7 +82,7 @@ def test_checkpoints_are_one_series_in_which_only_what_got_worse_is_a_change() -
     assert trend.steps == (200, 1000, 2000, 3000, 4000)
     assert [p.value for p in trend.points] == [40.0, 50.0, 60.0, 57.0, 57.3]
     (change,) = trend.changes
-    assert change_text(trend, change).endswith("mIoU worse by -3 points [-3, -3]")
+    assert change_text(trend, change).endswith("mIoU worse by −3 points [−3, −3]")
     assert places([trend])[0][0] == "step 2000 to step 3000: weights 2000.pth (w2000)..3000.pth (w3000)"
     assert chart(trend)["span"] == "step 200 to step 4000"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -210,7 +210,8 @@ def _tested(a: Estimate, b: Estimate, interval: tuple[float, float] | None, sd: 
     # Stored draws are float32: differences below its resolution are rounding, not signal.
     noise = FLOAT32 * max(abs(a.value), abs(b.value))
     groups = min(a.groups or 1 << 30, b.groups or 1 << 30)
-    error = standard_error(sd, groups, np.subtract(a.seeds, b.seeds) if len(a.seeds) == len(b.seeds) else ())
+    seeds = np.subtract(a.seeds, b.seeds) if a.seeds and len(a.seeds) == len(b.seeds) else ()
+    error = standard_error(sd, groups, seeds)
     low, high = error.widened(delta, interval) if interval else (None, None)
     p = two_sided_p(delta, error.size, noise, error.freedom)
     return Difference(delta, low, high, max(p, 2.0 ** (1 - min(groups, 1000))))
@@ -255,6 +256,7 @@ def interval_of(estimate: Estimate) -> tuple[float, float] | None:
     return standard_error(sd, estimate.groups, estimate.seeds).widened(estimate.value, interval)
 
 
+@lru_cache(maxsize=1024)  # most rows of a table have as many groups
 def t_quantile(share: float, freedom: float) -> float:
     """Of Student's t."""
     from scipy.special import stdtrit  # where it is needed: loading it takes longer than most commands

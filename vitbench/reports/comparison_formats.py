@@ -39,7 +39,8 @@ def verdict(comparison: Comparison, fail_on: Iterable[str]) -> str:
     failing = comparison.failing(fail_on)
     counts = ", ".join(f"{n} {status}" for status, n in comparison.counts.items()) or "nothing to compare"
     costlier = sum(bool(p.costs) for p in comparison.pairs)
-    head = f"{len(failing)} of {len(comparison.pairs)} cells fail" if failing else "no regression"
+    quiet = "no cell fails" if any(p.is_regression for p in comparison.pairs) else "no regression"
+    head = f"{len(failing)} of {len(comparison.pairs)} cells fail" if failing else quiet
     parts = [head, counts]
     if costlier:
         parts.append(f"{costlier} costlier")
@@ -61,12 +62,18 @@ def row(pair: Pair) -> tuple[str, ...]:
         pair.metric + unit,
         write(pair.baseline),
         write(pair.candidate),
-        write(change.delta, "+") if change else NOTHING,
+        _delta(change.delta, write) if change else NOTHING,
         interval,
         NOTHING if pair.p_adjusted is None else f"{pair.p_adjusted:.2g}",
         NOTHING if pair.threshold is None else write(pair.threshold),
         why(pair),
     )
+
+
+def _delta(delta: float, write: Callable[..., str]) -> str:
+    """A change; one too small for the digits of the values by its size, so that what moved is not written as nothing."""
+    text = write(delta, "+")
+    return text if not delta or text.strip("0.") else f"{delta:+.1g}".replace("-", "−")
 
 
 def why(pair: Pair) -> str:
@@ -89,7 +96,10 @@ def _writer(pair: Pair) -> Callable[..., str]:
     decimals = 2 if pair.unit == "%" or size == 0 else max(0, min(6, 3 - math.floor(math.log10(size))))
 
     def write(value: float | None, sign: str = "") -> str:
-        return NOTHING if value is None else f"{value:{sign}.{decimals}f}"
+        if value is None:
+            return NOTHING
+        text = f"{value:{sign}.{decimals}f}"
+        return text.replace("-", "−") if text.strip("+-0.") else f"{0:.{decimals}f}"
 
     return write
 

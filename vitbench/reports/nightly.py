@@ -78,7 +78,7 @@ def change_text(trend: Trend, change: Change) -> str:
     slot, step, unit = trend.slot, change.step, change.after.unit
     word = "worse" if change.is_worse else "better"
     told = {"": "", "fraction": "", "%": " points"}.get(unit, f" {unit}")
-    size = f"{step.delta:+.3g}{told} [{step.ci_low:+.3g}, {step.ci_high:+.3g}]"
+    size = f"{step.delta:+.3g}{told} [{step.ci_low:+.3g}, {step.ci_high:+.3g}]".replace("-", "−")
     name = f"{slot.backbone} / {slot.repair} / {slot.task} / {slot.dataset}-s{slot.seed}"
     return f"{name}: {change.after.metric} {word} by {size}"
 

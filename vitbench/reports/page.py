@@ -19,6 +19,7 @@ from vitbench.reports.page_board import (
     labels,
     lines,
     overview_table,
+    remarks,
 )
 from vitbench.reports.page_details import Details
 from vitbench.reports.page_plots import cost_plots, recovery_plots
@@ -48,6 +49,7 @@ def page(board: Leaderboard, found: Details, galleries: Sequence[Gallery] = (), 
         sections=SECTION_TITLES,
         columns=[(i, *COLUMNS[i]) for i in kept_columns(shown)],
         sources=[note for t, n in zip(board.tables, numbers, strict=True) for note in published_notes(t.rows, n)],
+        remarks=remarks(board),
         lines=shown,
         left_out=left_out,
         choices=distinct(shown),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitbench.reports.grids import overview
+from vitbench.reports.grids import overview, table_grids
 from vitbench.reports.leaderboard import Leaderboard, Row, Table
 from vitbench.reports.numbers import (
     NOTHING,
@@ -127,15 +127,28 @@ def kept_columns(found: Sequence[Line]) -> list[int]:
 
 
 def overview_table(board: Leaderboard) -> tuple[list[str], list[Any]]:
-    """Backbones x tasks for the baseline: headers and lines; a line that is a text is the title of a section."""
+    """Backbones x tasks for the baseline: headers and lines; a line that is a text is the title of a section.
+
+    Long words of headers may be broken where a terminal breaks them, with a hyphen.
+    """
     grids = overview(board)
-    headers = [h.replace("-\n", "").replace("\n", " ") for g in grids[:1] for h in g.headers]
+    headers = [_head(h) for g in grids[:1] for h in g.headers]
     body: list[list[Any]] = [list(line) if not isinstance(line, str) else [line] for g in grids[:1] for line in g.lines]
     for grid in grids[1:]:  # folded for a terminal; a page scrolls
-        headers += [h.replace("-\n", "").replace("\n", " ") for h in grid.headers[1:]]
+        headers += [_head(h) for h in grid.headers[1:]]
         for whole, line in zip(body, grid.lines, strict=True):
             whole += [] if isinstance(line, str) else list(line[1:])
     return headers, [line[0] if len(line) == 1 else line for line in body]
+
+
+def _head(header: str) -> str:
+    return header.replace("-\n", "\u00ad").replace("\n", " ")
+
+
+def remarks(board: Leaderboard) -> list[tuple[int, str]]:
+    """What signs in the leaderboard stand for, as (table, text): a title shows only to who has a mouse."""
+    notes = [(i, note) for i, t in enumerate(board.tables) for note in table_grids(board, t)[-1].notes]
+    return [(i, note) for i, note in notes if not note.startswith("published, ")]
 
 
 def heats(board: Leaderboard) -> tuple[list[int], list[Heat], int]:
