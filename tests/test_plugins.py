@@ -25,9 +25,6 @@ def card(name="mine", params=NoParams(), acts_on=("patch",), **other):
 """
 
 
-pytestmark = pytest.mark.usefixtures("own_registry")
-
-
 def plugin(folder: Path, text: str, name: str = "mine.py") -> str:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import pytest
 
 from tests import layouts
 from tests.cli.conftest import Run
+from tests.processes import left
 
 
 def cell(task: str, dataset: str, *more: str) -> list[str]:
@@ -172,12 +173,13 @@ def test_workers_decode_in_processes_of_their_own_and_tasks_with_other_targets_s
     _own_folder(tmp_path / "mine", "val", 4)
     tasks = "knn_segmentation[image_px=32],depth[image_px=32]"
     arguments = [*cell(tasks, "folder:mine")[:-1], "1", "--decoders", "1"]
+    before = set(psutil.Process().children(recursive=True))
     code, out, err = run(*arguments)
     assert code == 0, err
     assert "2 cells: 2 ok" in out
     assert "10 forwards" in out, "each image once, for both tasks"
-    own = {p.pid for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())}
-    assert not own, "no process is left"
+    own = set(psutil.Process().children(recursive=True)) - before
+    assert not [p for p in left(own, 0) if "resource_tracker" not in " ".join(p.cmdline())], "no process is left"
 
     def values(folder: str) -> dict[str, Any]:
         found = [json.loads(path.read_text()) for path in (tmp_path / folder).rglob("*.json")]

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.processes import left
 from vitbench.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Spawn = Callable[..., subprocess.Popen[str]]
 CELL = [
     "-b",
     "patch_colour",
@@ -33,7 +36,7 @@ CELL = [
     "--workers",
     "0",
 ]
-pytestmark = pytest.mark.usefixtures("own_registry")
+PATIENCE_S = 1800  # to see that something hangs, not to measure it
 
 
 @pytest.fixture
@@ -57,11 +60,28 @@ def environment(folder: Path) -> dict[str, str]:
     return {"VITBENCH_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 
 
-def spawned(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command line in a process of its own."""
-    command = [sys.executable, "-m", "vitbench.cli", *arguments]
-    env = {**os.environ, **environment(folder)}
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def spawned(tmp_path: Path) -> Iterator[Spawn]:
+    """The command line in a process of its own, which hears Ctrl-C; none outlives a test that fails."""
+    started: list[subprocess.Popen[str]] = []
+    env = {**os.environ, **environment(tmp_path)}
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "vitbench.cli", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=env, text=True, **pipes))
+        return started[-1]
+
+    # A shell that puts tests into the background has them ignore Ctrl-C, and all that they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield start
+    signal.signal(signal.SIGINT, before)
+    for process in started:
+        if process.poll() is None:
+            for one in (*psutil.Process(process.pid).children(recursive=True), process):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+        process.communicate()
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -86,9 +106,9 @@ def test_a_run_ends_with_a_leaderboard_and_the_same_command_does_no_forwards(vit
     assert len(list((tmp_path / "runs").rglob("*.json"))) == len(list((tmp_path / "runs").rglob("*.parquet"))) == 1
 
 
-def test_two_processes_with_the_same_plan_do_the_work_once(tmp_path: Path) -> None:
-    both = [spawned(tmp_path, "run", *CELL) for _ in range(2)]
-    outputs = [p.communicate(timeout=300)[0] for p in both]
+def test_two_processes_with_the_same_plan_do_the_work_once(spawned: Spawn, tmp_path: Path) -> None:
+    both = [spawned("run", *CELL) for _ in range(2)]
+    outputs = [p.communicate(timeout=PATIENCE_S)[0] for p in both]
     assert [p.returncode for p in both] == [0, 0]
     assert sum(int(re.findall(r"(\d+) forwards", text)[-1]) for text in outputs) == 8
     assert len(list((tmp_path / "runs").rglob("*.json"))) == 1
@@ -118,7 +138,7 @@ STREAMED = "linear_segmentation@dinov2[iterations=3,batch=2,crop_px=32,stride_px
 
 @pytest.mark.parametrize("sent, name", [(signal.SIGINT, CACHED), (signal.SIGTERM, CACHED), (signal.SIGINT, STREAMED)])
 def test_ctrl_c_and_terminate_are_exit_code_130_and_the_same_command_goes_on(
-    tmp_path: Path, sent: int, name: str
+    spawned: Spawn, tmp_path: Path, sent: int, name: str
 ) -> None:
     (tmp_path / "waiting.py").write_text(WAITING)
     colours = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -129,19 +149,19 @@ def test_ctrl_c_and_terminate_are_exit_code_130_and_the_same_command_goes_on(
                 Image.fromarray(values).save(tmp_path / "mine" / split / kind / f"{i}.png")
     task = ("-t", name, "-d", "folder:mine", "--workers", "1", "--decoders", "1")
     arguments = ["run", "-b", "patch_colour", "-r", "waiting", *task, "--plugin", "waiting.py"]
-    process = spawned(tmp_path, *arguments)
+    process = spawned(*arguments)
     while not (tmp_path / "begun").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) >= 3, "a worker, a process that decodes, and their trackers"
     process.send_signal(sent)
-    _, err = process.communicate(timeout=300)  # until the last worker has closed its end too
+    _, err = process.communicate(timeout=PATIENCE_S)  # until the last worker has closed its end too
     assert (process.returncode, "the same command goes on" in err) == (130, True), err
-    assert not psutil.wait_procs(below, 30)[1], "nothing is left behind"
+    assert not left(below), "nothing is left behind"
     (tmp_path / "go").touch()
-    again = spawned(tmp_path, *arguments)
-    out, err = again.communicate(timeout=300)
+    again = spawned(*arguments)
+    out, err = again.communicate(timeout=PATIENCE_S)
     assert again.returncode == 0, err
     assert "1 ok" in out
 
@@ -160,10 +180,10 @@ class Deadly(Repair):
 """
 
 
-def test_a_worker_that_is_killed_fails_its_cell_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_fails_its_cell_and_the_run_goes_on(spawned: Spawn, tmp_path: Path) -> None:
     (tmp_path / "deadly.py").write_text(DEADLY)
-    process = spawned(tmp_path, "run", *CELL[:3], "deadly,none", *CELL[4:-1], "1", "--plugin", "deadly.py")
-    out, err = process.communicate(timeout=300)
+    process = spawned("run", *CELL[:3], "deadly,none", *CELL[4:-1], "1", "--plugin", "deadly.py")
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, err
     assert "1 ok, 1 failed" in out, err
     assert "oom: patch_colour / deadly" in err

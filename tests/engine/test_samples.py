@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests import layouts
+from tests.processes import left
 from vitbench.catalogue.views import View
 from vitbench.data.images import read_mask
 from vitbench.engine import decoders
@@ -79,12 +80,13 @@ def test_only_a_few_samples_are_ahead(root: Path, monkeypatch: pytest.MonkeyPatc
     asked: list[str] = []
     one = samples.get
     monkeypatch.setattr(samples, "get", lambda key: (asked.append(key), one(key))[1])
+    before = set(threading.enumerate())
     found = samples.placed(VIEW, 8)
     next(found)
     time.sleep(0.1)
     assert len(asked) <= 3, "one to give, two ahead"
     found.close()  # type: ignore[attr-defined]
-    assert threading.active_count() < 20
+    assert set(threading.enumerate()) <= before
 
 
 def test_rendered_pictures_are_made_where_they_are_asked_for(pool: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,10 +250,9 @@ def test_decoding_processes_end_with_the_one_they_decode_for(how: signal.Signals
     children = [psutil.Process(int(pid)) for pid in line.split("]")[1].split()]
     assert children
     parent.send_signal(how)
-    parent.wait(10)
+    parent.wait()
     parent.stdout.close()
-    _, alive = psutil.wait_procs(children, 20)
-    assert not alive
+    assert not left(children)
 
 
 HEAVY = """

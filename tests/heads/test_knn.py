@@ -62,7 +62,7 @@ def test_votes_equal_dino(shared: Path, k: int):
     assert (top1, top5) == pytest.approx(tuple(golden[f"k{k}_T0.07__top1_top5"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 3, 20, 200]),
     st.sampled_from([0.03, 0.07, 1.0, 10.0]), st.sampled_from(["any", "zeros", "far", "half"]),

@@ -54,7 +54,7 @@ def slow_contour(predicted: np.ndarray, truth: np.ndarray) -> float:
     return 2 * p * r / (p + r) if p + r else 0.0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12), st.floats(0, 1))
 def test_boundaries_and_f_equal_the_slow_restatement(seed: int, h: int, w: int, density: float):
     rng = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ def test_a_large_offset_does_not_swallow_the_variance() -> None:
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_thinned_sample_does_not_depend_on_the_batches(cuts: list[int]) -> None:
     values = torch.arange(float(sum(cuts)))
     whole, parts = ThinnedSample(room=16), ThinnedSample(room=16)

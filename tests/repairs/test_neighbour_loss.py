@@ -96,7 +96,7 @@ def slow_loss(x: np.ndarray, u: np.ndarray, kernel: int, deviations: float) -> t
     return (np.mean(distances) / np.mean([lengths[cell] for cell in inside]) if distances else 0.0), flags
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 9), st.sampled_from([3, 5]),
     st.sampled_from([0.0, 1.0, 2.0]), st.sampled_from(["any", "constant", "zeros"]),

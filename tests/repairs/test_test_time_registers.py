@@ -89,7 +89,7 @@ def slow_hook(a: np.ndarray, registers: int, params: RegisterParams) -> np.ndarr
     return out
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 12), st.integers(1, 5),
     st.sampled_from(["released", "paper"]), st.sampled_from(["zero", "mean", "only_outliers", "same"]),

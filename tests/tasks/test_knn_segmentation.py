@@ -92,7 +92,7 @@ def slow_memory(train, patch, ignore, compat):
     return np.array(features), np.array(labels)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.sampled_from([1, 5, 30, 1000]),
     st.sampled_from([0.005, 0.02, 1.0, 50.0]), st.booleans(), st.sampled_from([0, 255]),

@@ -67,7 +67,7 @@ def slow(query: np.ndarray, sources: np.ndarray, labels: np.ndarray, rule: Rule)
     return out
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10_000), st.integers(1, 15), st.integers(1, 15), st.integers(1, 3), st.integers(0, 6),
     st.integers(1, 7), st.sampled_from([DINO, DINOV3]),
@@ -222,7 +222,7 @@ def test_a_mirrored_view_has_mirrored_labels(pillow: bool):
     assert np.array_equal(found, grid_labels(straight, 0, labels, pillow)[:, ::-1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10_000),
     st.integers(1, 7),

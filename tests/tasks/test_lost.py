@@ -77,7 +77,7 @@ def made_up_keys(rng: np.random.Generator, kind: str, n: int) -> np.ndarray:
     return rng.integers(-3, 4, (2, n, 3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6), st.integers(1, 40), st.integers(-12, 12), st.booleans(),
     st.sampled_from(["any", "any", "all_positive", "all_negative", "blocks", "constant"]),

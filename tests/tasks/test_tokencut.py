@@ -56,7 +56,7 @@ def made_up_tokens(rng: np.random.Generator, kind: str, n: int) -> np.ndarray:
     return rng.normal(size=(n, 4))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10_000), st.integers(2, 90), st.floats(-0.3, 0.6),
     st.sampled_from(["any", "groups", "loners", "halves"]),
