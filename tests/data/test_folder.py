@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import layouts
 from vitbench.data.folder import describe
 from vitbench.data.load import describe_dataset, describe_split, load
 from vitbench.errors import DataError, UnavailableError, UsageError
@@ -55,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
         annotations = [{"image_id": i, "bbox": b, "iscrowd": c} for i, b, c in boxes]
         (place / "boxes.json").write_text(json.dumps({"images": images, "annotations": annotations}))
         (place / "labels.csv").write_text("file,label\na.jpg,tree\nb.PNG,car\nsub/c.jpeg,tree\n")
+    layouts.aged(tmp_path)
     return tmp_path
 
 
@@ -217,6 +220,9 @@ def _rotated(folder: Path, stated: tuple[int, int]) -> str:
     image = {"id": 0, "file_name": "a.jpg", "width": stated[0], "height": stated[1]}
     annotation = {"image_id": 0, "bbox": [0, 0, 5, 7]}
     (place / "boxes.json").write_text(json.dumps({"images": [image], "annotations": [annotation]}))
+    os.utime(
+        place / "boxes.json", stated
+    )  # another time for another size: the file system's clock need not have ticked
     return f"folder:{folder}"
 
 

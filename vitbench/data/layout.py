@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from vitbench.catalogue.cards import DatasetCard
 from vitbench.data.images import Bytes, read_image, require_same_shape
 from vitbench.data.subset import Described, Limit, chosen, whole_videos
-from vitbench.data.tree import ARCHIVES, LOST, NO_DATA, Tree, fresh
+from vitbench.data.tree import ARCHIVES, LOST, NO_DATA, PERMISSIONS, Tree, fresh
 from vitbench.errors import UnavailableError, UsageError
 from vitbench.identity import digest
 from vitbench.paths import cache_dir
@@ -82,6 +83,11 @@ def place_of(card: DatasetCard, root: Path | None) -> tuple[Path, str]:
 
     Raises UnavailableError with the instruction where there is none, or more than one.
     """
+    with _readable(card):
+        return _place_of(card, root)
+
+
+def _place_of(card: DatasetCard, root: Path | None) -> tuple[Path, str]:
     release = card.release
     assert release is not None
     base = root or (Path(os.environ["VITBENCH_DATA"]).expanduser() if os.environ.get("VITBENCH_DATA") else None)
@@ -98,6 +104,16 @@ def place_of(card: DatasetCard, root: Path | None) -> tuple[Path, str]:
             "keep one, or link the other to it",
         )
     return _entered(next(iter(found.values()))), ""
+
+
+@contextmanager
+def _readable(card: DatasetCard) -> Iterator[None]:
+    """What the system refuses is said in one line."""
+    try:
+        yield
+    except OSError as error:
+        what = error.filename or "its files"
+        raise UnavailableError(f"{card.name}: cannot read {what}: {error.strerror or error}", PERMISSIONS) from error
 
 
 def _absent(place: Path) -> str:
@@ -137,16 +153,8 @@ def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -
     if (table := _read(kept, place)) is not None:
         return Index(table, layout, place, kept)
     tree = Tree(place)
-    try:
-        rows = layout.index(tree, card, split)
-    except UnavailableError as error:
-        raise _explained(tree, error) from error
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
-        raise UnavailableError(
-            f"{card.name}: the annotations in {place} are not as released ({type(error).__name__}: {error})",
-            "unpack them again",
-        ) from error
-    _add_sizes(rows, layout, tree, card)
+    with _readable(card):
+        rows = _listed(tree, layout, card, split)
     expected = card.splits.get(split, 0)
     if expected and len(rows) != expected:
         found = f"{card.name}: {place} holds {len(rows):,} of {expected:,} images of split {split!r}"
@@ -155,6 +163,21 @@ def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -
     table = pa.table(rows.columns).replace_schema_metadata(meta)
     _write(table, kept)
     return Index(table, layout, place, kept)
+
+
+def _listed(tree: Tree, layout: Layout, card: DatasetCard, split: str) -> Rows:
+    """What a split holds, with the sizes of its files."""
+    try:
+        rows = layout.index(tree, card, split)
+    except UnavailableError as error:
+        raise _explained(tree, error) from error
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        raise UnavailableError(
+            f"{card.name}: the annotations in {tree.root} are not as released ({type(error).__name__}: {error})",
+            "unpack them again",
+        ) from error
+    _add_sizes(rows, layout, tree, card)
+    return rows
 
 
 def _explained(tree: Tree, error: UnavailableError) -> UnavailableError:
@@ -255,8 +278,9 @@ def _pictures(index: Index, card: DatasetCard, rows: list[int]) -> str:
     return digest([*how, *columns, parts if any(parts) else []])
 
 
-def _stamp(kept: Path) -> int:
-    return kept.stat().st_mtime_ns if kept.is_file() else 0
+def _stamp(kept: Path) -> list[int]:
+    # The inode too: an index is replaced by another file, and the clock of the file system need not have ticked since.
+    return [(status := kept.stat()).st_mtime_ns, status.st_ino] if kept.is_file() else []
 
 
 def open_split(
