@@ -71,9 +71,9 @@ def test_a_crop_is_cut_from_the_whole_image_as_it_is_scaled(seed: int) -> None:
 
     rng = np.random.default_rng(seed)
     ratio = rng.uniform(0.5, 2)
-    hw = fitted_hw((70, 90), 60 * ratio, 200 * ratio)
+    hw = fitted_hw((70, 90), int(60 * ratio), int(200 * ratio))
     whole, scaled = resized(image, hw), nearest(labels, hw)
-    for _ in range(10):
+    for _ in range(11):
         y, x = rng.integers(max(hw[0] - 48, 0) + 1), rng.integers(max(hw[1] - 48, 0) + 1)
         part = scaled[y : y + 48, x : x + 48]
         counts = np.unique(part[part != 255], return_counts=True)[1]
@@ -106,6 +106,22 @@ def test_a_crop_of_mostly_one_class_is_drawn_again() -> None:
         return float(np.mean([1 in cut and (cut == 1).mean() > 0.25 for cut in cuts]))
 
     assert share(0.75) > share(1.1) + 0.2
+
+
+class _Counted(np.random.Generator):
+    """A generator that knows how many places it has drawn."""
+
+    drawn = 0
+
+    def integers(self, *args, **kwargs):
+        self.drawn += 1
+        return super().integers(*args, **kwargs)
+
+
+def test_a_crop_is_drawn_again_ten_times_and_then_taken_as_it_is() -> None:
+    rng = _Counted(np.random.PCG64(0))
+    SegmentationAugment(64, None, 24)(np.zeros((80, 90, 3), np.uint8), np.zeros((80, 90), np.uint8), rng)
+    assert rng.drawn == 2 * 11
 
 
 def test_photometric_ranges_and_hue() -> None:

@@ -11,6 +11,7 @@ from sklearn.metrics import jaccard_score
 
 from vitbench.catalogue.tasks.segmentation_knn import CapiKnnSettings
 from vitbench.errors import DataError, UsageError
+from vitbench.heads.holdout import holdout_keys
 from vitbench.metrics import measures
 from vitbench.tasks.memory import MemoryStream
 from vitbench.tasks.pixel_knn import CellMemory, PixelKnnSegmentation, pixel_votes
@@ -208,3 +209,19 @@ def test_an_undeclared_class_of_the_test_images_cannot_be_told_from_void_under_c
     assert plain.measure(plain.fit(train, context()), val, context()).stats["tp"].shape[1] == 12
     with pytest.raises(DataError, match="'val-1' shows a class"):
         compat.measure(compat.fit(train, context()), val, context())
+
+
+def test_the_scale_is_that_of_the_images_that_are_not_held_out():
+    train = scenes_stream(12, "train", 1)
+    held = holdout_keys(train.keys, 0.1)
+    rest = ChannelScale.fit(train, "patch", frozenset(train.keys) - held)
+    found = PixelKnnSegmentation(CapiKnnSettings()).fit(train, context(6)).scale
+    assert torch.equal(found.scale, rest.scale)
+    assert not torch.equal(found.scale, ChannelScale.fit(train, "patch").scale)
+    alone = PixelKnnSegmentation(CapiKnnSettings(ks="3", distances="l2")).fit(train, context(6)).scale
+    assert torch.equal(alone.scale, ChannelScale.fit(train, "patch").scale)  # nothing is chosen, so none is held out
+
+
+def test_a_scale_of_no_image_is_said():
+    with pytest.raises(DataError, match="empty"):
+        ChannelScale.fit(scenes_stream(2, "train", 1), "patch", frozenset())

@@ -13,21 +13,15 @@ from vitbench.catalogue.tasks import TASK_CARDS
 from vitbench.catalogue.tasks.settings import ROUNDED
 from vitbench.catalogue.tasks.streaming import DINOV2_DEPTH, DVT_DEPTH
 from vitbench.catalogue.views import View
-from vitbench.data.augment import SegmentationAugment
 from vitbench.metrics.saliency import saliency_statistics
 from vitbench.reports.protocols import pages
 from vitbench.tasks.leopart_segmentation import square_labels
-from vitbench.tasks.token_rows import ChannelScale
 from vitbench.tokens.placing import place
 
-from .streams import batch, context, light, scenes_stream
+from .streams import batch
 
 PAGES = pages()
 PROTOCOLS = {f"{card.name}@{p.name}": p for card in TASK_CARDS for p in card.protocols}
-
-
-def card_of(name: str):
-    return next(card for card in TASK_CARDS if card.name == name)
 
 
 @pytest.mark.parametrize("name", [n for n, p in PROTOCOLS.items() if p.source])
@@ -45,32 +39,6 @@ def test_the_longer_side_of_a_crop_is_rounded():
     read = [n for n, p in PROTOCOLS.items() if p.source and p.settings.view == "crop" and "_classification" in n]
     assert len(read) >= 4
     assert all(ROUNDED in PAGES[f"{n}.md"] for n in read if not n.startswith("token_"))
-
-
-@pytest.mark.parametrize("name", ["knn_segmentation", "linear_segmentation"])
-def test_capis_scale_is_that_of_all_train_images(name):
-    train = scenes_stream(10, "train", 1)
-    head = light(card_of(name), "capi").load().fit(train, context(6))
-    assert torch.equal(head.scale.scale, ChannelScale.fit(train, "patch").scale)
-    assert "by the mean and deviation of all train images" in PAGES[f"{name}@capi.md"]
-
-
-class _Counted(np.random.Generator):
-    """A generator that knows how many places it has drawn."""
-
-    drawn = 0
-
-    def integers(self, *args, **kwargs):
-        self.drawn += 1
-        return super().integers(*args, **kwargs)
-
-
-def test_a_crop_of_one_class_is_drawn_ten_times():
-    rng = _Counted(np.random.PCG64(0))
-    SegmentationAugment(64, None, 24)(np.zeros((80, 90, 3), np.uint8), np.zeros((80, 90), np.uint8), rng)
-    assert rng.drawn == 2 * 10
-    for name in ("dinov2", "dinov2_ms", "dinov3"):
-        assert "drawn ten times at most" in PAGES[f"linear_segmentation@{name}.md"]
 
 
 @pytest.mark.parametrize("protocol", [DINOV2_DEPTH, DVT_DEPTH], ids=lambda p: p.name)

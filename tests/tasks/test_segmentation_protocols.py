@@ -17,13 +17,14 @@ from sklearn.preprocessing import StandardScaler
 
 from vitbench.catalogue import TASKS
 from vitbench.errors import DataError, UsageError
+from vitbench.heads.holdout import holdout_keys
 from vitbench.heads.kmeans import Projection, kmeans
 from vitbench.heads.moments import Moments
 from vitbench.metrics import measures
 from vitbench.metrics.matching import majority_classes, matched_classes
 from vitbench.tasks.memory import MemoryStream
 from vitbench.tasks.patch_labels import majority_labels
-from vitbench.tasks.token_rows import TokenRows
+from vitbench.tasks.token_rows import ChannelScale, TokenRows
 
 from .streams import batch, context, light, scenes_stream
 
@@ -289,3 +290,13 @@ def test_more_clusters_than_tokens_and_a_negative_number_are_said() -> None:
         task("cluster_segmentation", "leopart_over", clusters=500).measure(None, val, CONTEXT)
     with pytest.raises(UsageError, match="clusters=-1"):
         task("cluster_segmentation", "leopart", clusters=-1).measure(None, val, CONTEXT)
+
+
+@pytest.mark.parametrize("protocol, whole", [("capi", False), ("logreg", True)])
+def test_capis_scale_leaves_held_out_images_out(protocol, whole):
+    train = scenes_stream(12, "train", 1)
+    rest = frozenset(train.keys) - holdout_keys(train.keys, 0.1)
+    expected = ChannelScale.fit(train, "patch", None if whole else rest)
+    assert torch.equal(
+        task("linear_segmentation", protocol, max_iter=2).fit(train, CONTEXT).scale.scale, expected.scale
+    )

@@ -18,7 +18,7 @@ from vitbench.tokens.bilinear import WHOLE, bilinear
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer]
 _BRIGHTNESS, _CONTRAST, _SATURATION = 32, (0.5, 1.5), (0.5, 1.5)
-_TRIES = 10
+_TRIES = 10  # times that a crop is drawn again; the last one is taken as it is
 
 
 def resized(
@@ -80,8 +80,8 @@ class SegmentationAugment:
     def __call__(self, image: Pixels, labels: Labels, rng: np.random.Generator) -> tuple[Pixels, Labels]:
         """image uint8 h w 3 and its labels (scaled to it where they have another size) -> a crop of both, unpadded."""
         ratio = float(rng.uniform(self.ratio_low, self.ratio_high))
-        short = int(self.short_px * ratio) if self.long_px is None else self.short_px * ratio
-        hw = fitted_hw(image.shape[:2], short, None if self.long_px is None else self.long_px * ratio)
+        long_px = None if self.long_px is None else int(self.long_px * ratio)
+        hw = fitted_hw(image.shape[:2], int(self.short_px * ratio), long_px)
         rows, columns, cut = self._part(labels, hw, rng)
         image = resized(image, hw, self.antialias, rows, columns)
         if rng.random() < 0.5:
@@ -91,7 +91,7 @@ class SegmentationAugment:
     def _part(self, labels: Labels, hw: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice, Labels]:
         """Where the crop is in an image scaled to `hw`, and its labels."""
         room = max(hw[0] - self.crop_px, 0), max(hw[1] - self.crop_px, 0)
-        for _ in range(_TRIES):
+        for _ in range(_TRIES + 1):
             y, x = int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
             rows, columns = slice(y, y + self.crop_px), slice(x, x + self.crop_px)
             cut = np.asarray(nearest(labels, hw, rows, columns), labels.dtype)

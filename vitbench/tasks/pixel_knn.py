@@ -87,10 +87,10 @@ class PixelKnnSegmentation(Task[CapiKnnSettings]):
         if wrong := [d for d, k in tried if d not in ("cosine", "l2") or k < 1]:
             raise UsageError(f"distance {wrong[0]!r} or its k cannot be", "cosine or l2, and k of at least 1")
         n_classes = class_count(train, context)
-        scale = ChannelScale.fit(train, s.field) if s.standardise else None
+        held = holdout_keys(train.keys, s.holdout) if len(tried) > 1 else frozenset()
+        scale = ChannelScale.fit(train, s.field, frozenset(train.keys) - held) if s.standardise else None
         best, miou = tried[0], {}
-        if len(tried) > 1:
-            held = holdout_keys(train.keys, s.holdout)
+        if held:
             miou = self._held_out(train, held, tried, scale, n_classes, context)
             best = max(tried, key=lambda t: miou[t])
         tokens, pixels = self._cells(train, frozenset(train.keys), scale, n_classes, context)

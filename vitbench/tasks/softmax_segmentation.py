@@ -49,6 +49,7 @@ class LogregSegmentation(Task[SoftmaxSettings]):
     """Soft patch labels; scores upsampled and measured at label resolution."""
 
     card: ClassVar[TaskCard] = LINEAR_SEGMENTATION
+    scaled_on_held: ClassVar[bool] = True  # the scale is that of all train images, not of those left when some choose C
 
     def fit(self, train: TokenStream, context: TaskContext) -> SoftmaxHead:
         s = self.settings
@@ -56,8 +57,9 @@ class LogregSegmentation(Task[SoftmaxSettings]):
             raise DataError("the train split is empty", "check the data set and --limit")
         n_classes = class_count(train, context)
         held = holdout_keys(train.keys, s.holdout)
-        scale = ChannelScale.fit(train, s.field)
         grid = sorted(log_grid(s.c_low, s.c_high, s.c_steps))
+        left = held if len(grid) > 1 and not self.scaled_on_held else frozenset[str]()
+        scale = ChannelScale.fit(train, s.field, frozenset(train.keys) - left)
 
         def rows(keys: frozenset[str]) -> TokenRows:
             return TokenRows(train, s.field, scale, lambda batch: self._labels(batch, n_classes, context), keys)
@@ -115,6 +117,8 @@ class LogregSegmentation(Task[SoftmaxSettings]):
 
 class CapiSegmentation(LogregSegmentation):
     """Majority labels; one class for all pixels of a cell, scored at the size of the view."""
+
+    scaled_on_held = False
 
     def _labels(self, batch: Batch, n_classes: int, context: TaskContext) -> tuple[Tensor, Tensor]:
         majority = torch.from_numpy(batch_majority(batch, n_classes, context.dataset.ignore_index))

@@ -27,12 +27,17 @@ class ChannelScale:
     scale: Tensor
 
     @staticmethod
-    def fit(stream: TokenStream, field: str) -> ChannelScale:
-        """Over all tokens of a stream. Raises DataError where it is empty."""
+    def fit(stream: TokenStream, field: str, keys: frozenset[str] | None = None) -> ChannelScale:
+        """Over all tokens of a stream, or of the images `keys`. Raises DataError where there is none."""
         n, shift = 0, torch.zeros(0)
         total = square = torch.zeros(0, dtype=torch.float64)
         for batch in stream:
-            x = batch.tokens[field].flatten(0, -2)
+            x = batch.tokens[field]
+            if keys is not None:
+                x = x[[i for i, key in enumerate(batch.tokens.keys) if key in keys]]
+            x = x.flatten(0, -2)
+            if not len(x):
+                continue
             if not n:
                 shift = x.mean(0)
                 total = square = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitbench.catalogue.cards import Protocol, Source, TaskSettings
-from vitbench.catalogue.tasks.segmentation_linear import CAPI, CAPI_SCALE
+from vitbench.catalogue.tasks.segmentation_linear import CAPI
 from vitbench.catalogue.tasks.settings import setting
 
 
@@ -43,7 +43,7 @@ class CentroidKnnSettings(TaskSettings):
 
 CAPI_KNN_PROTOCOL = Protocol(
     name="capi",
-    version=1,
+    version=2,
     settings=CapiKnnSettings(),
     entry="vitbench.tasks.pixel_knn:PixelKnnSegmentation",
     summary="Memory of all train tokens with the labels of every pixel of their cell; a test cell takes, pixel by pixel, the "
@@ -53,9 +53,7 @@ CAPI_KNN_PROTOCOL = Protocol(
     source=CAPI,
     selection="heldout",
     differs="The held-out images are chosen by key hash instead of a random permutation; ties between settings go to the "
-    "first. "
-    + CAPI_SCALE
-    + "Void predicted for single pixels is a miss but no class of its own unless `compat`. The source ignores labels 0 "
+    "first. Void predicted for single pixels is a miss but no class of its own unless `compat`. The source ignores labels 0 "
     "and 255 of ADE20K: here void is what the data set declares.",
 )
 

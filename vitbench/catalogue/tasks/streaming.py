@@ -93,7 +93,6 @@ class StreamDepthSettings(StreamSettings):
     flip: bool = setting(True, "average the depths of each test image with those of its mirror image")
 
 
-_CROPS = "A crop of mostly one class is drawn ten times at most, where the source takes an eleventh whatever it shows. "
 _WARMUP = (
     "The warm-up starts at a millionth of the rate, and the first moment of AdamW stays at 0.9: DVT's configuration of this "
     "recipe starts at a thousandth and lets it go from 0.95 to 0.85 and back. "
@@ -106,7 +105,7 @@ _DEPTH = "vitbench.tasks.binned_depth:BinnedDepth"
 
 DINOV2_SEGMENTATION = Protocol(
     name="dinov2",
-    version=1,
+    version=2,
     settings=StreamSegmentationSettings(),
     entry=_SEGMENTATION,
     streams=True,
@@ -115,14 +114,14 @@ DINOV2_SEGMENTATION = Protocol(
     "patch; batch norm and a 1x1 convolution; pixel cross-entropy on logits upsampled to the crop, averaged over all "
     "pixels, void included. Test windows slide, their logits are averaged, resized to the label and scored there.",
     source=DINOV2,
-    differs="Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). The random size is "
-    "not cut to whole pixels before the image is fitted to it. " + _CROPS + "4 blocks: `field=last4`; several scales: "
+    differs="Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). "
+    "4 blocks: `field=last4`; several scales: "
     "`dinov2_ms`. " + _STREAM,
 )
 
 DINOV2_MS_SEGMENTATION = Protocol(
     name="dinov2_ms",
-    version=1,
+    version=2,
     settings=StreamSegmentationSettings(
         field="last4", crop_px=640, stride_px=427, short_px=640, long_px=None, scales="1/1.32/1.73", flip=True
     ),
@@ -135,13 +134,12 @@ DINOV2_MS_SEGMENTATION = Protocol(
     differs="The released configurations hold up to five scales; these are the three that the source's own notebook keeps. The "
     "longer side is free, and windows of 640 pixels move by two thirds of their size as in `dinov2`: what the source does there "
     "is not known to us. Plain PyTorch instead of mmsegmentation 0.27; hue has 256 steps (PIL) instead of 180 (OpenCV). "
-    + _CROPS
     + _STREAM,
 )
 
 DINOV3_SEGMENTATION = Protocol(
     name="dinov3",
-    version=1,
+    version=2,
     settings=StreamSegmentationSettings(
         weight_decay="1e-3", long_px=None, hue=0.5, antialias=True, schedule="one_cycle", dropout=0.1
     ),
@@ -153,9 +151,7 @@ DINOV3_SEGMENTATION = Protocol(
     source=DINOV3,
     differs="The paper sweeps rates {1e-4, 3e-4, 1e-3} and decays {1e-4, 1e-3} (`learning_rate=1e-4/3e-4/1e-3,"
     "weight_decay=1e-4/1e-3`: chosen here on held-out train images) and takes 1,024 tokens from every model "
-    "(`crop_px=448` for patch 14). Void is what the data set declares; the source always drops label 0. "
-    + _CROPS
-    + _STREAM,
+    "(`crop_px=448` for patch 14). Void is what the data set declares; the source always drops label 0. " + _STREAM,
 )
 
 _AS_TRAINED = "Colour changes are made on values in 0..1 and rounded to 8 bits. The final heads are scored. "
