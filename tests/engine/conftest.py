@@ -68,14 +68,16 @@ class Bench:
     def finished(self, job: Any, outcome: Outcome) -> None:
         self.heard.append((job.id, outcome.status))
 
-    def plan(self, backbone: Backbone, repairs: str, tasks: str, limit: int = 6) -> Plan:
-        stand_in = choose(None, Filters.parse("random_vit", repairs, tasks, "scenes", limit=limit)).choices
+    def plan(self, backbone: Backbone, repairs: str, tasks: str, limit: int = 6, dataset: str = "scenes") -> Plan:
+        stand_in = choose(None, Filters.parse("random_vit", repairs, tasks, dataset, limit=limit)).choices
         world = Workspace(self.options)
         world.know("counting", BackboneState(backbone.card, "ready", backbone.digest))
         return make_plan([replace(c, backbone="counting") for c in stand_in], world)
 
-    def run(self, backbone: Backbone, repairs: str, tasks: str, limit: int = 6) -> tuple[Plan, Summary]:
-        plan = self.plan(backbone, repairs, tasks, limit)
+    def run(
+        self, backbone: Backbone, repairs: str, tasks: str, limit: int = 6, dataset: str = "scenes"
+    ) -> tuple[Plan, Summary]:
+        plan = self.plan(backbone, repairs, tasks, limit, dataset)
         return plan, run(plan, self.options, self, {"counting": backbone})
 
 

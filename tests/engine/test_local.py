@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vitbench.errors import RecordError, StorageError
-from vitbench.records.store import find, scan
+from vitbench.records.store import find, read_rows, record_path, scan
 
 TASKS = "linear_segmentation,depth,token_norms"
 
@@ -55,6 +55,16 @@ def test_a_record_tells_value_interval_cost_and_provenance(bench: Any, counting:
     assert record.cost.extra_parameters == 32  # mean and deviation of 16 channels
     assert record.provenance["versions"]["torch"]
     assert record.components["repair"]["fit"] == record.components["data"]["splits"]["train"]
+
+
+def test_frames_of_a_video_are_resampled_together_by_tasks_on_single_images_too(bench: Any, counting: Any) -> None:
+    plan, _ = bench.run(counting(), "none", "token_norms", limit=20, dataset="clips")
+    [cell] = plan.cells
+    record = find(bench.options.records, cell.slot, cell.identity)
+    assert cell.splits["val"].images == 20
+    assert record.metrics[record.headline].n == 2  # ten frames each
+    rows = read_rows(record_path(bench.options.records, cell.slot, cell.identity))
+    assert all(unit.startswith(f"{video}/") for unit, video in zip(rows.unit_id, rows.group_id, strict=True))
 
 
 def test_tokens_that_are_not_finite_fail_the_cell_with_a_traceback_and_the_rest_goes_on(

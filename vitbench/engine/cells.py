@@ -24,6 +24,7 @@ from vitbench.records.schema import Record
 from vitbench.records.store import write
 from vitbench.repairs.compose import build_repair
 from vitbench.selection import split_outside
+from vitbench.tasks.units import by_video
 
 if TYPE_CHECKING:
     from vitbench.engine.jobs import Workbench
@@ -34,6 +35,8 @@ def record_cell(
 ) -> str:
     """Write the record and the rows; returns the headline in a few words."""
     card = ref.card
+    if "frames" in bench.dataset(job.slot.dataset).targets:
+        rows = by_video(rows)
     record = Record.ok(
         slot=job.slot, identity=job.identity, components=job.components, headline=card.headline,
         metrics=summarise(rows, measures(card.metric, rows.info)), keep_draws=card.secondary, cost=dict(cost),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,13 @@ from vitbench.records.rows import Rows
 def group_of(key: str) -> str:
     """What the bootstrap resamples: the image that a sample is of (windows are `image#0`, `image#1`)."""
     return key.partition("#")[0]
+
+
+def by_video(rows: Rows) -> Rows:
+    """Frames (`video/frame`) of tasks on single images in one group per video: they are no images independent of each other."""
+    if rows.unit_id != rows.group_id:  # the task has groups of its own
+        return rows
+    return replace(rows, group_id=tuple(key.rpartition("/")[0] or key for key in rows.unit_id))
 
 
 def image_rng(seed: int, key: str) -> np.random.Generator:
