@@ -123,7 +123,9 @@ def test_two_edits_of_one_attention_are_refused() -> None:
 
 def test_a_control_and_a_block_of_another_kind_are_refused() -> None:
 
-    with pytest.raises(NotApplicableError, match="needs the blocks of a ViT of timm.s kind, and .patch_colour. is none"):
+    with pytest.raises(
+        NotApplicableError, match=r"needs the blocks of a ViT of timm.s kind, and .patch_colour. is none"
+    ):
         build_repair("maskclip").edit(load_backbone("patch_colour"), {})
 
     odd = tiny("eva02_small_patch14_224", use_post_norm=True)

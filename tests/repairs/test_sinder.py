@@ -221,7 +221,9 @@ def test_what_is_no_vit_is_refused() -> None:
     from vitbench.backbones.load import load_backbone
 
     context = ImageContext("patch", load_backbone("patch_colour"))  # type: ignore[arg-type]
-    with pytest.raises(NotApplicableError, match="needs the blocks of a ViT of timm.s kind, and .patch_colour. is none"):
+    with pytest.raises(
+        NotApplicableError, match=r"needs the blocks of a ViT of timm.s kind, and .patch_colour. is none"
+    ):
         build_repair("sinder").fit(context)
 
 
