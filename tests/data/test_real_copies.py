@@ -21,7 +21,7 @@ from vitbench.catalogue.dataset_cards import RELEASED
 from vitbench.data import layout
 from vitbench.data.load import describe_dataset, describe_split, load
 from vitbench.data.subset import Described
-from vitbench.errors import UnavailableError
+from vitbench.errors import DataError, UnavailableError
 
 # -- NAVI --------------------------------------------------------------------------------------------------------------
 
@@ -383,3 +383,30 @@ def test_sizes_are_asked_for_of_the_files_that_are_used_alone(
     monkeypatch.undo()
     assert any("query_000000.jpg" in path for path in asked)
     assert not any("u0" in Path(path).name for path in asked)
+
+
+@pytest.mark.parametrize("where", ["vitbench.data.layout._entered", "vitbench.data.tree.Tree.size"])
+def test_what_the_system_refuses_is_one_line_with_the_file(
+    where: str, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("ade20k")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/data/file")
+
+    monkeypatch.setattr(where, refuse)
+    assert "cannot read /data/file: Permission denied - check its permissions" in _said("ade20k", tmp_path)
+
+
+def test_an_image_that_may_not_be_read_is_not_to_be_removed(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("ade20k")
+    samples = load("ade20k", "val", root=tmp_path)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("vitbench.data.images.Image.open", refuse)
+    with pytest.raises(DataError, match=r"ADE_val_00000000\.jpg: Permission denied - check its permissions"):
+        samples[0]

@@ -54,7 +54,9 @@ def fetch(download: Download, root: Path, report: Report) -> Path:
             unpack(file, place)
             unpacked.touch()
     except OSError as error:
-        raise StorageError(f"cannot write below {root}: {error}", "free space, or use --data-root") from error
+        raise StorageError(
+            f"cannot write below {root}: {error}", "free space, check permissions, or use --data-root"
+        ) from error
     return file
 
 

@@ -158,6 +158,8 @@ def opened(path: Path, content: IO[bytes] | None = None) -> Iterator[Image.Image
                 yield image
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", "check the folder") from error
+    except PermissionError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "check its permissions") from error
     except _BROKEN as error:
         raise DataError(f"cannot read {path}: {_first_line(error)}", "replace or remove the file") from error
 

@@ -16,6 +16,7 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 HALF_UNPACKED = "the archive is not there or only half unpacked"
 LOST = "fetch what it leads to, or mount it"
+PERMISSIONS = "check its permissions"
 NO_DATA = "__MACOSX"  # what a Mac's archives hold of attributes, under the names of the files
 
 
@@ -134,7 +135,7 @@ class Tree:
         except (FileNotFoundError, NotADirectoryError):
             raise UnavailableError(*self._missing(folder)) from None
         except OSError as error:
-            raise UnavailableError(f"cannot list {path}: {error.strerror}", "check its permissions") from error
+            raise UnavailableError(f"cannot list {path}: {error.strerror}", PERMISSIONS) from error
         self.watched[folder] = stamp
 
     def _missing(self, path: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
