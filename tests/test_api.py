@@ -60,8 +60,63 @@ def test_an_unknown_name_is_a_usage_error() -> None:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"limit": 0}, "--limit 0"), ({"dtype": "float8"}, "--dtype 'float8'"), ({"model": 3}, "int is no model")],
-)
+    [
+        ({"limit": 0}, "--limit 0"), ({"dtype": "float8"}, "--dtype 'float8'"), ({"model": 3}, "int is no model"),
+        ({"seeds": "one"}, "--seeds 'one'"), ({"subset": "stratified:4"}, "--limit and --subset exclude each other"),
+        ({"weights": {"patch_colour[patch_px=4]": "x"}}, "without brackets"),
+        ({"weights": {"patch_colour": "nowhere.pth"}}, "no file nowhere.pth"),
+        ({"plugins": "nowhere.py"}, "plugin nowhere.py: no such file"),
+    ],
+)  # fmt: skip
 def test_what_the_command_line_refuses_is_refused_from_python_too(given: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         vitbench.evaluate(**{"model": "patch_colour", "limit": 4, **given})
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from vitbench.catalogue.cards import RepairCard
+from vitbench.repairs.base import Repair
+
+@dataclass(frozen=True)
+class Params:
+    by: float = 2.0
+
+class Stretch(Repair):
+    card = RepairCard(
+        name="stretch", entry=None, params=Params(), family="map", acts_on=("patch",), stochastic=True, summary="longer"
+    )
+
+    def map_field(self, x, state, tokens, name):
+        return x * self.params.by
+"""
+
+
+def test_seeds_weights_and_plugins_are_those_of_the_command_line(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from vitbench.backbones.lab import build_lab_vit
+
+    for step in (10, 20):
+        torch.manual_seed(step)
+        save_file(build_lab_vit().state_dict(), tmp_path / f"lab-{step}.safetensors")
+    (tmp_path / "stretch.py").write_text(PLUGIN)
+    found = vitbench.evaluate(
+        "lab_ssl@*", repairs=["none", "stretch[by=3.0]"], tasks="rank[image_px=64]", limit=2, seeds=[0, 1],
+        weights={"lab_ssl@{step}": tmp_path / "lab-{step}.safetensors"}, plugins=[str(tmp_path / "stretch.py")],
+    )  # fmt: skip
+    cells = found[found.headline].set_index(["backbone", "repair", "seed"])
+    assert set(cells.status) == {"ok"}
+    assert set(cells.index) == {
+        (backbone, repair, seed)
+        for backbone in ("lab_ssl@10", "lab_ssl@20")
+        for repair, seed in (("none", 0), ("stretch[by=3.0]", 0), ("stretch[by=3.0]", 1))
+    }
+    assert cells.value["lab_ssl@10", "none", 0] != cells.value["lab_ssl@20", "none", 0]
+
+
+def test_tab_and_help_find_the_public_names_and_each_says_what_it_raises_or_gives() -> None:
+    assert set(vitbench.__all__) <= set(dir(vitbench))
+    for name in set(vitbench.__all__) - {"__version__"}:
+        assert len((getattr(vitbench, name).__doc__ or "").splitlines()) > 4, name
+        assert name in (vitbench.__doc__ or "")

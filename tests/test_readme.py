@@ -44,6 +44,9 @@ def test_the_plugin_in_the_readme_runs_to_the_leaderboard(
         main(["run", "--plugin", "my_repair.py", *axes, "--workers", "0"])
     assert not stop.value.code
     assert "half_center" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "repair", "half_center", "--plugin", "my_repair.py"])
+    assert not stop.value.code, capsys.readouterr().out
 
 
 def test_the_task_and_the_data_set_in_the_readme_run_to_the_leaderboard(

@@ -1,7 +1,11 @@
-"""vitbench: one honest leaderboard for dense representations of Vision Transformers.
+"""One honest leaderboard for dense representations of Vision Transformers: any backbone x any repair x any dense task.
 
-`evaluate`, `load_records`, `backbone`, `wrap` and the `register` functions are imported at first use, so that
-`import vitbench` stays light.
+evaluate        measure a backbone by name, or a module in memory, and get a table
+load_records    what `vitbench run` has measured, as a table
+backbone, wrap  a backbone by name, or around a module of one's own: `.tokens(images, request, keys)`
+register        make one's own repair, task, backbone, defect or data set known
+
+The command line is `vitbench`. All of these are imported at first use, so that `import vitbench` stays light.
 """
 
 from __future__ import annotations
@@ -36,3 +40,7 @@ def __getattr__(name: str) -> Any:
 
         return resolve(_LAZY[name])
     raise AttributeError(f"module 'vitbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

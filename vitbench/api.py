@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitbench.choices import Filters, choose
-from vitbench.engine.options import RunOptions
+from vitbench.engine.options import RunOptions, parse_weights
 from vitbench.errors import NothingSelectedError, UsageError
 
 if TYPE_CHECKING:
@@ -27,29 +28,51 @@ def evaluate(
     repairs: Names = "none",
     tasks: Names = "knn_segmentation",
     datasets: Names = "scenes",
+    seeds: int | str | Sequence[int] = (),
     limit: int | None = None,
+    subset: str | None = None,
     dtype: str | None = None,
     records: str | Path | None = None,
+    data_root: str | Path | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    plugins: Names = (),
     device: str = "auto",
+    offline: bool = False,
     name: str = "model",
-    options: RunOptions | None = None,
 ) -> pd.DataFrame:
-    """Evaluate a backbone by name, or a module in memory; one row per cell and metric.
+    """Evaluate a backbone by name, or a module in memory; one row per cell and metric (`load_records` says which columns).
 
-    A torch module (timm, Hugging Face, hub) is wrapped by `vitbench.backbones.wrap`; its weights' digest is its identity, so a
-    model that has changed is measured again and one that has not is not. `records` keeps the records (default: a temporary
-    folder). Everything runs in this process. Raises UsageError for unknown names.
+    model: a name as after `-b` (globs, defects and a series `NAME@*` too), a torch module (timm, Hugging Face, hub), which is
+    wrapped by `vitbench.wrap` and called `name`, or a `Backbone`. A module is copied, never changed; its weights' digest is
+    its identity, so one that has changed is measured again and one that has not is not.
+    repairs, tasks, datasets: comma-separated as on the command line, or a list.
+    seeds, limit (images per split), subset (`stratified:N`), dtype, data_root, device, offline: as the options of `vitbench run`.
+    weights: files by backbone name, as `--weights NAME=FILE`. plugins: Python files, as `--plugin`; what is written in the
+    notebook itself is registered by `vitbench.register`. records: keeps the records there (default: a temporary folder).
+
+    Everything runs in this process, and nothing is printed; a cell without a number is a row with its status and reason. Raises
+    UsageError for what the command line refuses, NothingSelectedError where nothing is left to measure.
     """
     from vitbench.engine.local import run
     from vitbench.plan import make_plan
+    from vitbench.plugins import load_plugins
     from vitbench.records.frames import frame
     from vitbench.records.store import find
 
-    filters = Filters(_names([model] if isinstance(model, str) else [name]), _names(repairs), _names(tasks), _names(datasets),
-                      limit=limit, dtype=dtype)  # fmt: skip
+    files = tuple(str(Path(file).expanduser()) for file in _names(plugins))
+    load_plugins(files)
+    parsed = Filters.parse(None, None, None, None, _text(seeds), limit, dtype, subset)
+    backbones = _names(model) if isinstance(model, str) else (name,)
+    filters = replace(
+        parsed, backbones=backbones, repairs=_names(repairs), tasks=_names(tasks), datasets=_names(datasets)
+    )
     modules = {} if isinstance(model, str) else {name: _wrapped(model, name)}
     with tempfile.TemporaryDirectory() as scratch:
-        opts = options or RunOptions(records=Path(records or scratch), device=device, workers=0)
+        opts = RunOptions(
+            records=Path(records or scratch).expanduser(), device=device, offline=offline, workers=0, plugins=files,
+            data_root=Path(data_root).expanduser() if data_root else None,
+            weights=parse_weights([f"{known}={path}" for known, path in (weights or {}).items()]),
+        )  # fmt: skip
         world = _world(opts, modules)
         plan = make_plan(_choices(filters, modules, opts), world, opts.cache_budget)
         run(plan, opts, _Silent(), modules)
@@ -64,6 +87,11 @@ def _names(value: Names) -> tuple[str, ...]:
     from vitbench.selection import split_list
 
     return tuple(split_list(value)) if isinstance(value, str) else tuple(value)
+
+
+def _text(value: int | str | Sequence[int]) -> str:
+    """As it is typed on the command line."""
+    return str(value) if isinstance(value, str | int) else ",".join(str(one) for one in value)
 
 
 def _wrapped(model: Any, name: str) -> Backbone:
@@ -82,8 +110,6 @@ def _choices(filters: Filters, modules: dict[str, Backbone], options: RunOptions
     if not modules:
         return choose(None, filters, checkpoints=[checkpoint for checkpoint, _ in options.weights]).choices
     # A module in memory is known to nobody else: the choices are made for a stand-in and given its name.
-    from dataclasses import replace
-
     stand_in = replace(filters, backbones=("random_vit",))
     return [replace(c, backbone=next(iter(modules))) for c in choose(None, stand_in).choices]
 

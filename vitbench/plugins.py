@@ -48,9 +48,12 @@ def load_plugins(files: Iterable[str]) -> list[str]:
 
 
 def register(target: Any, origin: str = "python", code: str | None = None) -> str:
-    """Register a class or function that carries a `card`; its `entry` becomes the object itself. Returns the name.
+    """Make a class or function that carries a `card` known by the name on it, as one's own in a notebook; returns the name.
 
-    code: digest of what it was made from (default: of its own source, where Python knows it).
+    The card is a Repair-, Task-, Backbone-, Defect- or DatasetCard of `vitbench.catalogue.cards`; its `entry` becomes the object
+    itself. Registered again, it takes the place of what was. origin: who it is of, as errors tell. code: digest of what it was
+    made from, part of the identity of its numbers (default: of its own source; Python knows none of what is typed into a prompt:
+    there, raise `version`). Raises UsageError where card and object do not fit together, or another origin has the name.
     """
     card = _card(target)
     if card is None:

@@ -20,7 +20,13 @@ COLUMNS = (
 
 
 def load_records(folder: str | Path) -> pd.DataFrame:
-    """All readable records of a folder; see `frame`. Files that are no records are left out (`scan` names them)."""
+    """What was measured, as a table: one row per record and metric, or with its status and reason where there is no number.
+
+    folder: as `--records`, with all below it. Columns: backbone, repair, task, dataset, seed, status, reason; metric, headline
+    (whether leaderboards show it), value, unit, higher_is_better, ci_low and ci_high (95 %), n (groups: images, videos, ...),
+    note; forwards_per_image, fit_seconds, extra_parameters, peak_memory_bytes, seconds, identity, commit, utc. Files that are no
+    records are left out (`vitbench.records.store.scan` names them).
+    """
     return frame(scan(Path(folder))[0])
 
 
