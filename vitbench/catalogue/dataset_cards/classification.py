@@ -72,6 +72,7 @@ AIRCRAFT = _labelled(
         downloads=(Download(f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"),),
     ),
     Source("Maji et al.", 2013, "1306.5151"), roles=_TRAINVAL_TEST, licence="non-commercial research",
+    differs="The banner that names the photographer below each image is left in, as torchvision leaves it.",
 )  # fmt: skip
 CUB = _labelled(
     "cub", "class_lists:BIRDS", "CUB-200-2011: 200 species of birds", {"train": 5994, "test": 5794},
