@@ -142,15 +142,18 @@ class Index:
     kept: Path
 
 
-def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None) -> Index:
-    """The index of a split. Raises UnavailableError for what is not complete."""
+def index_of(layout: Layout, card: DatasetCard, split: str, root: Path | None, again: bool = False) -> Index:
+    """The index of a split. Raises UnavailableError for what is not complete.
+
+    again: made anew, since a remembered one does not know of files that were written over where they lie.
+    """
     import pyarrow as pa
 
     place, entry = place_of(card, root)
     if entry:
         layout = resolve(entry)
     kept = cache_dir() / "indexes" / f"{card.name}-{split}-{_index_key(card, split, place)}.arrow"
-    if (table := _read(kept, place)) is not None:
+    if not again and (table := _read(kept, place)) is not None:
         return Index(table, layout, place, kept)
     tree = Tree(place)
     with _readable(card):

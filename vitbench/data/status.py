@@ -30,8 +30,8 @@ class DatasetStatus:
     remedy: str = ""
 
 
-def status(card: DatasetCard, root: Path | None) -> DatasetStatus:
-    """What is there of a data set. Lists files (remembered), opens no image."""
+def status(card: DatasetCard, root: Path | None, again: bool = False) -> DatasetStatus:
+    """What is there of a data set. Lists files (remembered, unless `again`), opens no image."""
     if card.release is None:
         return DatasetStatus(card.name, "generated", splits=dict(card.splits))
     try:
@@ -47,7 +47,7 @@ def status(card: DatasetCard, root: Path | None) -> DatasetStatus:
     splits, errors = {}, {}
     for split in card.splits:
         try:
-            splits[split] = len(index_of(layout, card, split, root).table)
+            splits[split] = len(index_of(layout, card, split, root, again).table)
         except UnavailableError as error:
             errors[split] = error
     problems = tuple(f"{split}: {error}" for split, error in errors.items())
@@ -69,7 +69,7 @@ def _shared(card: DatasetCard) -> bool:
 
 def verify(card: DatasetCard, root: Path | None) -> DatasetStatus:
     """`status`, the listed checksums of archives that were kept, empty files, and a few samples of every split decoded."""
-    found = status(card, root)
+    found = status(card, root, again=True)
     if card.release is None or found.state == "missing":
         return found
     problems = list(found.problems)
