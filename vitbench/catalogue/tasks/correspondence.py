@@ -145,7 +145,7 @@ class DinoV3ViewSettings(ViewSettings):
 _VIEWS = (
     "Pairs are drawn by image keys instead of a generator with seed 8, whose draws depend on the order of files. Matches go one "
     "way, from the image to its partner. The cut to the object is square. The release's quaternion is read as w x y z from object "
-    "to camera, the camera looking along z; this was not checked against the release."
+    "to camera, the camera looking along z, as in probe3d's code."
 )
 
 VIEW_CORRESPONDENCE = TaskCard(
