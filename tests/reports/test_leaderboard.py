@@ -199,6 +199,16 @@ def test_numbers_below_zero_have_one_minus_and_one_group_is_no_groups(scored: Ca
     assert "1 group, 1 seed" in text
 
 
+def test_every_table_says_which_version_of_its_protocol_it_holds(
+    scored: Callable[..., Record], loaded: Callable[..., Loaded]
+) -> None:
+    board = build(loaded(scored("lab_ssl", "none", LINEAR, 50, version=3)))
+    assert board.tables[0].version == "3"
+    assert f"{LINEAR} v3 on scenes" in to_text(board)
+    assert [r["version"] for r in csv.DictReader(io.StringIO(to_csv(board)))] == ["3"]
+    assert json.loads(to_json(board))["tables"][0]["version"] == "3"
+
+
 def test_other_protocol_versions_never_share_a_table(
     scored: Callable[..., Record], loaded: Callable[..., Loaded]
 ) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("backbone", "repair", "task", "dataset", "seed", "status", "reason"),
     *("metric", "headline", "value", "unit", "higher_is_better", "ci_low", "ci_high", "n", "note"),
-    *("forwards_per_image", "fit_seconds", "extra_parameters", "peak_memory_bytes", "seconds", "identity", "commit"),
-    "utc",
+    *("forwards_per_image", "fit_seconds", "extra_parameters", "peak_memory_bytes", "seconds"),
+    *("protocol_version", "identity", "commit", "utc"),
 )
 
 
@@ -47,6 +47,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         "extra_parameters": record.cost.extra_parameters,
         "peak_memory_bytes": record.cost.peak_memory_bytes,
         "seconds": sum(record.cost.seconds.values()),
+        "protocol_version": str(record.components.get("task", {}).get("version", "")),
         "identity": record.identity,
         "commit": str(record.provenance.get("commit", "")),
         "utc": record.utc,

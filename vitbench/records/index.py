@@ -27,7 +27,7 @@ from vitbench.records.store import Problem, record_files
 from vitbench.records.summaries import Summary, summary_of
 
 WORTHWHILE = 1500  # of fewer records no index is kept
-_FORMAT = 4
+_FORMAT = 5
 _PAGE_BYTES = 1 << 16  # replicates of a record within one page
 
 
@@ -36,6 +36,7 @@ class Entry(NamedTuple):
 
     path: relative to the records folder.
     comparable: digest of what must agree before two numbers may be compared (`comparable_part` of the identity).
+    version: of the protocol.
     flags: names of the remarks that are set. seconds: of all phases. machine: what it ran on, as far as it is recorded.
     """
 
@@ -55,6 +56,7 @@ class Entry(NamedTuple):
     note: str = ""
     draws_key: str = ""
     comparable: str = ""
+    version: str = ""
     forwards_per_image: float | None = None
     fit_seconds: float | None = None
     extra_parameters: int | None = None

@@ -21,7 +21,8 @@ Summary = list[Any]
 
 FIELDS = (
     *("slot", "identity", "status", "reason", "remedy"),
-    *("metric", "unit", "higher_is_better", "value", "ci_low", "ci_high", "n", "note", "draws_key", "comparable"),
+    *("metric", "unit", "higher_is_better", "value", "ci_low", "ci_high", "n", "note"),
+    *("draws_key", "comparable", "version"),
     *("forwards_per_image", "fit_seconds", "extra_parameters", "peak_memory_bytes", "seconds", "machine"),
     *("commit", "dirty", "utc", "flags"),
 )
@@ -116,6 +117,7 @@ def _summary(record: Record | _Needed) -> Summary:
         *measured,
         record.draws_key,
         _comparable(*(to_json(record.components.get(part, {})) for part in ("task", "data"))),
+        str(record.components.get("task", {}).get("version", "")),
         cost.forwards_per_image,
         cost.fit_seconds,
         cost.extra_parameters,

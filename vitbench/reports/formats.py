@@ -92,7 +92,7 @@ def _problems(board: Leaderboard) -> list[str]:
 
 
 CSV_COLUMNS = (
-    *("task", "dataset", "variant", "metric", "unit", "higher_is_better"),
+    *("task", "version", "dataset", "variant", "metric", "unit", "higher_is_better"),
     *("section", "backbone", "repair", "negative_control", "seed", "status"),
     *("value", "ci_low", "ci_high", "groups", "seeds", "incomplete", "rank_low", "rank_high"),
     *("difference", "difference_ci_low", "difference_ci_high", "p", "p_adjusted", "mark"),
@@ -120,8 +120,8 @@ def _csv_row(table: Table, row: Row) -> dict[str, Any]:
     change, back = row.difference, row.recovery
     known = row.published[0] if row.published else None
     measured = row.value
-    out = {name: getattr(table, name) for name in CSV_COLUMNS[:6]}
-    out |= {name: getattr(row, name, "") for name in CSV_COLUMNS[6:]}
+    out = {name: getattr(table, name) for name in CSV_COLUMNS[:7]}
+    out |= {name: getattr(row, name, "") for name in CSV_COLUMNS[7:]}
     return out | {
         "negative_control": row.control,
         "seed": "",

@@ -156,8 +156,9 @@ def _without(rows: Sequence[Row]) -> list[str]:
 
 
 def name_of(table: Table) -> str:
-    """Task and protocol, and which further version where there are several under that name."""
-    return table.task + (f" (other version or images, {table.variant})" if table.variant else "")
+    """Task and protocol with its version, and which further one it is where there are several under that name."""
+    version = f" v{table.version}" if table.version else ""
+    return table.task + version + (f" (other version or images, {table.variant})" if table.variant else "")
 
 
 def _block(backbone: str, rows: list[Row], baseline: str, number: Numbers) -> list[tuple[str, ...]]:

@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One task@protocol on one dataset, in one version. Rows are in reading order.
+    """One task@protocol on one dataset, in one version of the protocol. Rows are in reading order.
 
     variant > 0: a further version of protocol or images under the same name; `averaged`: may enter means over tasks.
     """
@@ -94,6 +94,7 @@ class Table:
     higher_is_better: bool
     averaged: bool
     rows: tuple[Row, ...]
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,8 @@ def _table(
         )
     plain = {b: c.estimate.value for (b, repair), c in by_key.items() if repair == baseline and c.estimate}
     ordered = _ordered(rows, plain, baseline, up)
-    return Table(task, dataset, variant, first.metric, first.unit, up, is_averaged(task), tuple(ordered))
+    head = task, dataset, variant, first.metric, first.unit, up, is_averaged(task)
+    return Table(*head, tuple(ordered), first.version)
 
 
 def _changes(by_key: Mapping[CellKey, Cell], baseline: str, shown: Collection[CellKey]) -> dict[CellKey, Difference]:
