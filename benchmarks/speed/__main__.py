@@ -6,6 +6,7 @@ because the machine decides: the table is for people.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from pathlib import Path
@@ -28,10 +29,14 @@ NAMES = (
 )
 
 
-def main(names: list[str]) -> None:
-    unknown = [n for n in names if n not in NAMES]
-    if unknown:
-        sys.exit(f"unknown measurement {unknown[0]!r}; there are {', '.join(NAMES)}")
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.speed", description="Ratios within one run, beside their aims."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of {', '.join(NAMES)}")
+    names = parser.parse_args().names
+    if unknown := [n for n in names if n not in NAMES]:
+        parser.error(f"unknown measurement {unknown[0]!r}; there are {', '.join(NAMES)}")
     rows = []
     for name in names or NAMES:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
@@ -43,4 +48,4 @@ def main(names: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    main(sys.argv[1:])
+    main()
