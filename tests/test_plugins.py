@@ -20,8 +20,8 @@ from vitbench.catalogue.cards import RepairCard
 from vitbench.catalogue.repairs import NoParams
 from vitbench.repairs.base import Repair
 
-def card(name="mine", params=NoParams(), acts_on=("patch",), **other):
-    return RepairCard(name, None, params, "map", acts_on, "a plug-in", **other)
+def card(name="mine", params=NoParams(), acts_on=("patch",), family="map", **other):
+    return RepairCard(name, None, params, family, acts_on, "a plug-in", **other)
 """
 
 
@@ -60,7 +60,7 @@ def test_a_plugin_may_not_take_a_name_that_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
         "from vitbench.catalogue import REPAIRS\nfrom vitbench.repairs.base import Repair\n"
-        "class Mine(Repair):\n    card = REPAIRS.get('unit')\n"
+        f"class Mine(Repair):\n    card = REPAIRS.get('unit')\n{MAPS}"
     )
     with pytest.raises(UsageError, match=r"unit.*already registered"):
         load_plugins([str(path)])
@@ -81,8 +81,19 @@ EDITS = "    def edit(self, backbone, state):\n        return backbone\n"
         ("card(edits=True)", EDITS + MAPS, "join them"),
         ("card()", "    def map(self, tokens, states):\n        return tokens\n", "override map_field"),
         ("card(acts_on=('patches',))", MAPS, "patches"),
-        ("card(acts_on='patch')", MAPS, r"acts_on=\('patch', 'key'\)"),
-        ("card(needs=('norm',))", MAPS, "unknown token field 'norm'"),
+        ("card(acts_on='patch')", MAPS, r"acts_on=\('patch',\)"),
+        ("card(acts_on=())", MAPS, "applicable to nothing"),
+        ("card(needs=('norm',))", MAPS, r"repair 'mine' of plugin .*unknown token field 'norm'"),
+        ("card(needs='norms')", MAPS, r"write needs=\('norms',\)"),
+        ("card(family='mapp')", MAPS, "family='mapp' cannot be - it is one of none, map, edit"),
+        ("card(family='edit')", MAPS, "set family='map', or edits=True"),
+        ("card(edits=True)", EDITS, "set family='edit'"),
+        ("card(role='baseline')", MAPS, "one of repair, control"),
+        ("card(version=0)", MAPS, "it counts from 1"),
+        ("card(version='two')", MAPS, "version='two' cannot be - it is int"),
+        ("card(forwards=3)", MAPS, "forwards=3 cannot be - it is a function"),
+        ("card(7)", MAPS, "letters, digits"),
+        ("card()", "    def map_feild(self, x, state, tokens, name):\n        return x\n", "it changes nothing"),
         ("card('my repair')", MAPS, "letters, digits"),
         ("card('a+b')", MAPS, "letters, digits"),
         ("card(params=NoParams)", MAPS, r"params=NoParams\(\)"),
@@ -147,6 +158,9 @@ def test_a_class_registered_from_python_is_told_by_its_source() -> None:
 
     class Here(Repair[NoParams]):
         card = RepairCard("here", None, NoParams(), "map", ("patch",), "a test")
+
+        def map_field(self, x, state, tokens, name):
+            return x
 
     register(Here)
     assert len(REPAIRS.get("here").code) == 16

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from vitbench.backbones.adapters import attention_parts, layer_scales, mlp_parts
 from vitbench.backbones.edits import Edit, EditContext
 from vitbench.backbones.vit import ViT
 from vitbench.catalogue.views import View
-from vitbench.errors import NotApplicableError, UsageError
+from vitbench.errors import NotApplicableError, RepairError, UsageError
 from vitbench.tokens.types import TokenRequest
 from vitbench.tokens.views import batch, normalise, place
 
@@ -276,3 +278,14 @@ def test_half_precision_gives_nearly_the_same_fields(timm_id: str) -> None:
         assert value.dtype == (torch.float32 if name in ("norms", *everything(v)[14:]) else torch.bfloat16), name
         error = (value.float() - exact[name]).norm() / exact[name].norm().clamp(min=1e-6)
         assert error < 0.05, name
+
+
+@pytest.mark.parametrize("method", ["after_block", "output"])
+def test_an_edit_that_loses_tokens_is_named(method: str) -> None:
+    def fewer(self: Edit, *args: Any) -> torch.Tensor:
+        return next(a for a in args if isinstance(a, torch.Tensor))[:, 1:]
+
+    lossy = type("Lossy", (Edit,), {method: fewer})()
+    edited = view(tiny("vit_small_patch16_224")).edited(lossy)
+    with pytest.raises(RepairError, match=rf"{method} of Lossy made \(1, 9, .*return as many tokens"):
+        edited.tokens(images(1, (48, 48)), TokenRequest(("patch",)), ["a"])

@@ -134,6 +134,17 @@ def attention_owners(edits: Sequence[Edit], depth: int) -> dict[int, Edit]:
     return owners
 
 
+def as_many(edit: Edit, method: str, y: Any, x: Tensor) -> Tensor:
+    """What a method of an edit made of tokens x (b T c). Raises RepairError where it is of another shape."""
+    if isinstance(y, Tensor) and y.shape == x.shape:
+        return y
+    made = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
+    raise RepairError(
+        f"{method} of {type(edit).__qualname__} made {made} of {tuple(x.shape)}",
+        "return as many tokens and channels as came",
+    )
+
+
 @contextmanager
 def installed(edits: Sequence[Edit], blocks: Sequence[nn.Module], context: EditContext) -> Iterator[None]:
     """The edits at work on the blocks for the length of one forward; the blocks are as before when it ends."""
@@ -164,14 +175,7 @@ def _edit_stream(stack: ExitStack, edits: Sequence[Edit], blocks: Sequence[nn.Mo
 
     def after(i: int, x: Tensor) -> Tensor:
         for edit in edits:
-            y = edit.after_block(i, x, context)
-            if not isinstance(y, Tensor) or y.shape != x.shape:
-                made = tuple(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
-                raise RepairError(
-                    f"after_block of {type(edit).__qualname__} made {made} of {tuple(x.shape)}",
-                    "return as many tokens and channels as came",
-                )
-            x = y
+            x = as_many(edit, "after_block", edit.after_block(i, x, context), x)
         return x
 
     for i, block in enumerate(blocks):

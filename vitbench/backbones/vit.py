@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vitbench.backbones.adapters import PROJECTIONS, attention_parts
 from vitbench.backbones.base import Backbone
-from vitbench.backbones.edits import Edit, EditContext, as_grid, attention_owners, installed
+from vitbench.backbones.edits import Edit, EditContext, as_grid, as_many, attention_owners, installed
 from vitbench.backbones.singular import defect_directions
 from vitbench.backbones.summaries import attention_spread, cls_cosines, direction_cosines
 from vitbench.catalogue.cards import BackboneCard
@@ -99,7 +99,7 @@ class ViT(Backbone):
         if self.card.final_norm == "fc_norm":
             final = self.module.fc_norm(final)  # type: ignore[operator]
         for edit in self.edits:
-            final = edit.output(final, context)
+            final = as_many(edit, "output", edit.output(final, context), final)
         fields = {name: value for name, f in wanted.items() if (value := taken.value(f, final)) is not None}
         if self.flagged_by is not None and "flags" in request.fields:
             context.fields.update(self.flagged_by._forward(pixels, TokenRequest(("flags",)), keys, geometry))

@@ -28,8 +28,9 @@ def require_sound(kind: str, card: Any, target: Any, origin: str) -> None:
     def refuse(what: str, remedy: str) -> UsageError:
         return UsageError(f"{kind} {card.name!r} of {origin}: {what}", remedy)
 
-    if not _NAME.fullmatch(str(card.name)):
+    if not isinstance(card.name, str) or not _NAME.fullmatch(card.name):
         raise refuse("this name cannot be written on the command line", "use letters, digits, _ . and -")
+    _require_types(card, refuse)
     if kind in _BASES and isinstance(target, type) and not _inherits(target, *_BASES[kind]):
         module, base = _BASES[kind]
         raise refuse(f"{target.__name__} is no {base}", f"derive it from {module}.{base}")
@@ -40,6 +41,40 @@ def require_sound(kind: str, card: Any, target: Any, origin: str) -> None:
         _require_repair(card, target, refuse)
     elif isinstance(card, TaskCard):
         _require_task(card, refuse)
+
+
+def _require_types(card: Any, refuse: Refuse) -> None:
+    """A dataclass takes anything, and what is mistyped would show much later, or never."""
+    hints = typing.get_type_hints(type(card))
+    for field in dataclasses.fields(card):
+        value, hint = getattr(card, field.name), hints[field.name]
+        if isinstance(value, str) and typing.get_origin(hint) is tuple:
+            raise refuse(f"{field.name}={value!r} is no tuple", f"write {field.name}=({value!r},)")
+        if not _fits(value, hint):
+            raise refuse(f"{field.name}={value!r} cannot be", f"it is {_told(hint)}")
+        if field.name in ("version", "least_images") and value < 1:
+            raise refuse(f"{field.name}={value} cannot be", "it counts from 1")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in args
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in args)
+    if origin is tuple and args[-1] is Ellipsis:
+        return isinstance(value, tuple) and all(_fits(one, args[0]) for one in value)
+    return isinstance(value, int | float) if hint is float else isinstance(value, origin or hint)
+
+
+def _told(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(typing.get_args(hint))}"
+    if typing.get_origin(hint) is Callable:
+        return "a function, such as lambda params: ..."
+    return getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint)
 
 
 def _inherits(target: type, module: str, name: str) -> bool:
@@ -78,11 +113,15 @@ def _readable(hint: Any) -> bool:
 
 def _require_repair(card: RepairCard, target: Any, refuse: Refuse) -> None:
     known = {*GRID_FIELDS, *OTHER_FIELDS, "*"}
-    kinds = card.acts_on if isinstance(card.acts_on, tuple) else (f"{card.acts_on!r}, no tuple",)
-    if unknown := [kind for kind in kinds if kind not in known]:
+    if unknown := [kind for kind in card.acts_on if kind not in known]:
         raise refuse(f"acts_on names no kind of field: {unknown[0]}", "for example acts_on=('patch', 'key')")
+    if not card.acts_on:
+        raise refuse("acts_on is empty, so it would be applicable to nothing", "for example acts_on=('patch', 'key')")
     for name in card.needs:
-        parse_field(name)
+        try:
+            parse_field(name)
+        except UsageError as error:
+            raise refuse(f"needs: {error.message}", error.remedy) from None
     names = [field.name for field in dataclasses.fields(card.params)]
     if unknown := [name for name in card.applied_only if name not in names]:
         raise refuse(f"applied_only names {unknown[0]!r}", f"its parameters are {', '.join(names) or 'none'}")
@@ -102,6 +141,19 @@ def _require_repair(card: RepairCard, target: Any, refuse: Refuse) -> None:
         raise refuse(
             "it has edit and map_field, and only the first would be called", "make two repairs and join them: EDIT+MAP"
         )
+    changes_forward = card.family in ("edit", "ensemble", "weights")
+    if card.edits and not changes_forward:
+        raise refuse(
+            f"it edits the forward, and family={card.family!r} does not", "set family='edit' (or 'ensemble', 'weights')"
+        )
+    if changes_forward and not card.edits:
+        raise refuse(
+            f"family={card.family!r} edits the forward, and it does not",
+            "set family='map', or edits=True and write edit",
+        )
+    does = card.edits or card.swaps or card.family == "none" or _writes(target, "map_field")
+    if isinstance(target, type) and not does:
+        raise refuse("it has neither map_field nor edit, so it changes nothing", "write one of them")
 
 
 def _require_task(card: TaskCard, refuse: Refuse) -> None:
