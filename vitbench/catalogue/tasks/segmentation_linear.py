@@ -50,7 +50,7 @@ class LeopartLinearSettings(TaskSettings):
 
 LOGREG_PROTOCOL = Protocol(
     name="logreg",
-    version=1,
+    version=2,
     settings=LogregSegmentationSettings(),
     entry="vitbench.tasks.softmax_segmentation:LogregSegmentation",
     summary="Multinomial logistic regression to soft patch labels (the histogram of a cell's valid pixels, weighted by their "
