@@ -52,7 +52,7 @@ def test_a_figure_and_a_page_are_written_and_the_numbers_printed(
         (("lab_sll", "scenes:0"), "lab_ssl"),
         (("lab_ssl,zzscore", "scenes:0"), "zscore"),
         (("lab_ssl", "scenes:0", "--dtype", "int8"), "--dtype 'int8'"),
-        (("patch_colour", "scenes:0", "--out", "x.pdf"), "ends in .png"),
+        (("patch_colour", "nowhere.jpg", "--out", "x.pdf"), "ends in .png"),  # before anything is looked at
         (("patch_colour", "scenes:0", "--out", "no/such/folder/x.png"), "cannot write no/such/folder/x.png"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.reports.looked import inspection
+from vitbench.reports.colours import heat
 from vitbench.reports.inspect_figure import figure
 from vitbench.reports.inspect_page import numbers_table, page, quantised
-from vitbench.reports.panels import UNTOUCHED, block_norms, kinds, strips
+from vitbench.reports.panels import UNTOUCHED, _similar, block_norms, kinds, strips
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -36,6 +38,16 @@ def test_boxes_and_marks_lie_where_the_cells_are() -> None:
     assert photo.box == pytest.approx((1 / 6, 0, 2 / 6, 2 / 4))
     assert photo.mark == pytest.approx((2.5 / 6, 1.5 / 4))
     assert panel(1, "none", "similar +").mark == pytest.approx((2.5 / 5, 2.5 / 5))
+
+
+def test_tokens_that_are_all_alike_are_bright_and_a_cosine_of_zero_has_no_minus() -> None:
+    look = inspection().rows[0].looks[0]
+    alike = _similar(replace(look, patch=np.ones((1, 1, 10), np.float32)), (0, 0), "+")
+    assert alike.caption == "1.00 to 1"
+    assert alike.pixels[0, 0].tolist() == heat(np.ones((1, 1)), 0, 1)[0, 0].tolist()
+    apart = np.array([[[1, 0], [-0.001, 1]]], np.float32)
+    assert _similar(replace(look, patch=apart), (0, 0), "+").caption == "0.00 to 1"
+    assert _similar(replace(look, patch=apart * [1, -1] + [[[0, 0], [-1, 0]]]), (0, 0), "+").caption == "−0.71 to 1"
 
 
 def test_outliers_are_counted_and_drawn() -> None:

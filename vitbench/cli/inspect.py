@@ -46,6 +46,8 @@ def inspect(
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UsageError(f"--dtype {dtype!r}", "float32, bfloat16 or float16")
+    if out is not None and out.suffix.lower() != ".png":  # not after minutes of work
+        raise UsageError(f"--out {out} is no PNG", "name a file that ends in .png")
     options = o.run_options(None, None, data_root, weights, plugin, device=device, offline=offline)
     backbone, repairs = chosen(model)
     pictures = gather(images, limit)
@@ -83,8 +85,6 @@ def _write(found: Inspection, png: Path) -> None:
     from vitbench.reports.inspect_figure import figure
     from vitbench.reports.inspect_page import page
 
-    if png.suffix.lower() != ".png":
-        raise UsageError(f"--out {png} is no PNG", "name a file that ends in .png")
     try:
         figure(found).savefig(png, dpi=PNG_DPI)
         png.with_suffix(".html").write_text(page(found), encoding="utf-8")

@@ -117,8 +117,8 @@ def _outliers(picture: Picture, row: Row, look: Look) -> Panel:
 
 def _similar(look: Look, cell: tuple[int, int], sign: str) -> Panel:
     values = similarity(look, cell)
-    low = float(values.min())
-    caption = f"{low:.2f} to 1"
+    low = min(float(values.min()), 1 - 1e-6)  # what is all alike is bright, not dark
+    caption = f"{round(low, 2) + 0:.2f} to 1".replace("-", "−")
     return Panel(f"similar {sign}", heat(values, low, 1), caption, mark=_centre(look, cell), sign=sign)
 
 
