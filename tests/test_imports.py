@@ -18,7 +18,7 @@ LAYERS = (
     ("reports",),
     ("inspection",),
     ("engine",),
-    ("plugins", "plan", "sweeps", "jobs", "choices", "suite"),
+    ("plugins", "own_modules", "plan", "sweeps", "jobs", "choices", "suite"),
     ("tasks",),
     ("repairs",),
     ("backbones",),

@@ -21,6 +21,7 @@ from vitbench.catalogue import BACKBONES, DATASETS, DEFECTS, REPAIRS, TASKS
 from vitbench.catalogue.cards import BackboneCard, DatasetCard, DefectCard, RepairCard, TaskCard
 from vitbench.catalogue.sound import require_sound
 from vitbench.errors import UsageError, VitbenchError, in_a_line
+from vitbench.own_modules import own_modules, project_of
 from vitbench.registry import Registry
 
 _REGISTRIES: dict[type, Registry[Any]] = {
@@ -42,7 +43,7 @@ def load_plugins(files: Iterable[str]) -> list[str]:
                 f"plugin {file}: nothing in it carries a card", "set `card = RepairCard(...)` on your class"
             )
         _require_distinct(found, file)
-        code = code_digest(path.read_text(encoding="utf-8"))
+        code = _made_from(path)
         names += [register(obj, origin=f"plugin {_shown(path)}", code=code) for obj in found]
     return names
 
@@ -70,6 +71,20 @@ def register(target: Any, origin: str = "python", code: str | None = None) -> st
 def code_digest(source: str) -> str:
     """16 hex digits of what a Python source does: comments and layout do not count."""
     return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()[:16]
+
+
+def _made_from(path: Path) -> str:
+    """Digest of a plug-in and of the modules of one's own that it imports; where there are none, that of its text alone."""
+    own, root = code_digest(path.read_text(encoding="utf-8")), project_of(path)
+    others = [f"{other.relative_to(root)} {_file_digest(other)}" for other in own_modules(path)]
+    return hashlib.sha256("\n".join([own, *others]).encode()).hexdigest()[:16] if others else own
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return code_digest(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):  # an extension, or text of another kind
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def loaded_code() -> dict[str, str]:
