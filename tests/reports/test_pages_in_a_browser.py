@@ -58,8 +58,8 @@ def driver() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def opened(make_lab: Callable[[], Loaded], scored: Callable[..., Record], driver: Any, tmp_path_factory: Any) -> Any:
-    """A page of the lab and of records with hostile names, in the browser."""
+def board(make_lab: Callable[[], Loaded], scored: Callable[..., Record], tmp_path_factory: Any) -> Path:
+    """A page of the lab and of records with hostile names."""
     task = "linear_segmentation@ridge"
     bad = [
         scored(HOSTILE, "none", task, 50.0),
@@ -68,16 +68,22 @@ def opened(make_lab: Callable[[], Loaded], scored: Callable[..., Record], driver
         scored(f"{HOSTILE}@1", "none", task, 50.0),
         scored(f"{HOSTILE}@2", "none", task, 60.0),
     ]
-    board = build(Loaded((*make_lab().entries, *(Entry.of(r) for r in bad))))
+    found = build(Loaded((*make_lab().entries, *(Entry.of(r) for r in bad))))
     details = Details(
         (), tuple(checkpoint_series([Entry.of(r) for r in bad])), (), ((HOSTILE, HOSTILE),), (), (HOSTILE,)
     )
     shown = gallery(inspection(HOSTILE, HOSTILE), ("similar x", "similar +"))
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_text(
-        page(board, details, [replace(shown, refused=((HOSTILE, HOSTILE),))], title=HOSTILE), encoding="utf-8"
+        page(found, details, [replace(shown, refused=((HOSTILE, HOSTILE),))], title=HOSTILE), encoding="utf-8"
     )
-    driver.get(path.as_uri())
+    return path
+
+
+@pytest.fixture
+def opened(board: Path, driver: Any) -> Any:
+    """The page in the browser, as nobody has touched it yet."""
+    driver.get(board.as_uri())
     return driver
 
 
