@@ -178,3 +178,47 @@ def test_a_worker_that_finds_an_edited_plugin_refuses_it(tmp_path: Path) -> None
     load_plugins([file])
     with pytest.raises(UsageError, match=r"'mine' of plugin .*mine\.py was edited after the run began"):
         require_code(planned)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "words"),
+    [
+        (
+            ImportError("no numpy"),
+            r"repair 'theirs' of package their-package: ImportError: no numpy.* - mend the package",
+        ),
+        (object, r"carries no card of a repair - set `card = RepairCard"),
+        ("task", r"carries no card of a repair"),
+        ("acts_on", r"repair 'theirs' of package their-package: acts_on is empty"),
+        ("", ""),
+    ],
+)
+def test_a_package_registers_a_class_as_a_file_does_and_a_broken_one_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, loaded: Any, words: str
+) -> None:
+    from dataclasses import replace
+
+    from vitbench.repairs.unit import Unit
+
+    class Theirs(Unit):
+        card = TASKS.get("depth") if loaded == "task" else replace(Unit.card, name="theirs", entry=None)  # type: ignore[assignment]
+
+    if loaded == "acts_on":
+        Theirs.card = replace(Theirs.card, acts_on=())
+
+    class Point:
+        name, value, dist = "theirs", "theirs:Theirs", type("Dist", (), {"name": "their-package"})
+
+        @staticmethod
+        def load() -> Any:
+            if isinstance(loaded, Exception):
+                raise loaded
+            return Theirs if isinstance(loaded, str) else loaded
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point] if group == "vitbench.repairs" else [])
+    repairs: Registry[Any] = Registry("repair", list(REPAIRS), require=require_sound)
+    if words:
+        with pytest.raises(UsageError, match=words):
+            repairs.names()
+    else:
+        assert repairs.load("theirs") is Theirs

@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Generic, Protocol, TypeVar
 
-from vitbench.errors import UsageError
+from vitbench.errors import UsageError, in_a_line
 
 
 class Card(Protocol):
@@ -30,12 +31,17 @@ C = TypeVar("C", bound=Card)
 
 
 class Registry(Generic[C]):
-    """Cards of one kind by name. `kind` is the word used in messages; `group` names the entry points read at first use."""
+    """Cards of one kind by name. `kind` is the word used in messages; `group` names the entry points read at first use.
 
-    def __init__(self, kind: str, builtin: Iterable[C], base: str | None = None) -> None:
+    require: called with (kind, card, class or function, origin) of what a package brings; raises UsageError where they do not fit.
+    """
+
+    def __init__(
+        self, kind: str, builtin: Iterable[C], base: str | None = None, require: Callable[..., None] | None = None
+    ) -> None:
         self.kind = kind
         self.group = f"vitbench.{kind}s"
-        self._base = base
+        self._base, self._require = base, require
         self._cards: dict[str, C] = {}
         self._origin: dict[str, str] = {}
         self._entry_points_read = False
@@ -57,9 +63,27 @@ class Registry(Generic[C]):
             return
         self._entry_points_read = True
         for point in importlib.metadata.entry_points(group=self.group):
-            loaded = point.load()
-            card: C = loaded if hasattr(loaded, "entry") else loaded.card
-            self.add(card, origin=f"package {point.dist.name if point.dist else point.value}")
+            origin = f"package {point.dist.name if point.dist else point.value}"
+            try:
+                loaded = point.load()
+            except Exception as error:  # somebody's own code: whatever it raises is said in a line
+                remedy = "mend the package, or uninstall it"
+                raise UsageError(f"{self.kind} {point.name!r} of {origin}: {in_a_line(error)}", remedy) from error
+            self._add_loaded(loaded, point.value, origin)
+
+    def _add_loaded(self, loaded: Any, value: str, origin: str) -> None:
+        """Register what an entry point names: a card with an entry of its own, or a class or function that carries one."""
+        card: Any = loaded if hasattr(loaded, "entry") else getattr(loaded, "card", None)
+        known: Any = type(next(iter(self._cards.values()), card))
+        if card is None or not isinstance(card, known):
+            raise UsageError(
+                f"{value} of {origin} carries no card of a {self.kind}", f"set `card = {known.__name__}(...)`"
+            )
+        if card is not loaded:
+            card = replace(card, entry=loaded)
+            if self._require is not None:
+                self._require(self.kind, card, loaded, origin)
+        self.add(card, origin)
 
     def __iter__(self) -> Iterator[C]:
         self._read_entry_points()

@@ -12,15 +12,19 @@ from vitbench.catalogue.ensembles import ENSEMBLE_CARDS
 from vitbench.catalogue.positions import POSITION_CARDS
 from vitbench.catalogue.repairs import REPAIR_CARDS
 from vitbench.catalogue.singular import SINGULAR_CARDS
+from vitbench.catalogue.sound import require_sound
 from vitbench.catalogue.tasks import TASK_CARDS
 from vitbench.registry import Registry
 
-BACKBONES: Registry[BackboneCard] = Registry("backbone", BACKBONE_CARDS, base="vitbench.backbones.base:Backbone")
-DEFECTS: Registry[DefectCard] = Registry("defect", DEFECT_CARDS)
+BACKBONES: Registry[BackboneCard] = Registry(
+    "backbone", BACKBONE_CARDS, base="vitbench.backbones.base:Backbone", require=require_sound
+)
+DEFECTS: Registry[DefectCard] = Registry("defect", DEFECT_CARDS, require=require_sound)
 REPAIRS: Registry[RepairCard] = Registry(
     "repair",
     (*REPAIR_CARDS, *EDIT_CARDS, *SINGULAR_CARDS, *ENSEMBLE_CARDS, *DENOISING_CARDS, *POSITION_CARDS),
     base="vitbench.repairs.base:Repair",
+    require=require_sound,
 )
-TASKS: Registry[TaskCard] = Registry("task", TASK_CARDS, base="vitbench.tasks.base:Task")
-DATASETS: Registry[DatasetCard] = Registry("dataset", DATASET_CARDS)
+TASKS: Registry[TaskCard] = Registry("task", TASK_CARDS, base="vitbench.tasks.base:Task", require=require_sound)
+DATASETS: Registry[DatasetCard] = Registry("dataset", DATASET_CARDS, require=require_sound)
