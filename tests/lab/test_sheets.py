@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pytest
-
-mpl.use("agg")
 
 from vitbench.lab import sheets
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from vitbench.data import scenes
 
@@ -19,7 +19,8 @@ COLUMNS = ("image", "style 1", "segmentation", "depth", "instances and boxes")
 
 def sheet(seed: int, indices: list[int], size: int = 192) -> Figure:
     """One row a scene: picture, second style, segmentation, depth, instances with boxes."""
-    figure, axes = plt.subplots(len(indices), len(COLUMNS), figsize=(2.4 * len(COLUMNS), 2.4 * len(indices)))
+    figure = Figure(figsize=(2.4 * len(COLUMNS), 2.4 * len(indices)))
+    axes = figure.subplots(len(indices), len(COLUMNS))
     for row, index in zip(np.atleast_2d(axes), indices, strict=True):
         scene, other = scenes.render(seed, index, size), scenes.render(seed, index, size, style=1)
         row[0].imshow(scene.image)
@@ -28,7 +29,7 @@ def sheet(seed: int, indices: list[int], size: int = 192) -> Figure:
         row[3].imshow(scene.depth, "magma_r")
         row[4].imshow(scene.instances, "tab10", vmax=9)
         for x0, y0, x1, y1 in scene.boxes:
-            row[4].add_patch(plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white"))
+            row[4].add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white"))
         row[0].set_title(scenes.CLASSES[scene.label], fontsize=8)
     return _tidy(figure)
 
@@ -36,7 +37,8 @@ def sheet(seed: int, indices: list[int], size: int = 192) -> Figure:
 def clip_sheet(seed: int, index: int, frames: int = 6, size: int = 192) -> Figure:
     """A clip: pictures above, length of the flow (occluded pixels white) below."""
     clip = scenes.render_clip(seed, index, frames, size)
-    figure, axes = plt.subplots(2, frames, figsize=(2.4 * frames, 4.8))
+    figure = Figure(figsize=(2.4 * frames, 4.8))
+    axes = figure.subplots(2, frames)
     for column, scene in zip(axes.T, clip, strict=True):
         column[0].imshow(scene.image)
         if scene.flow is not None and scene.flow_valid is not None:
