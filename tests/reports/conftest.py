@@ -14,6 +14,7 @@ from vitbench.records.index import Entry, Loaded, current
 from vitbench.records.inference import summarise
 from vitbench.records.rows import Measure, Rows
 from vitbench.records.schema import Record
+from vitbench.reports.leaderboard import Leaderboard, build
 
 MODELS = ("lab_ssl", "lab_sup", "lab_mae", "lab_ssl_reg4")
 CONTROLS = ("patch_colour", "position_only", "random_vit")
@@ -139,3 +140,9 @@ def make_lab(_cards: None) -> Callable[[], Loaded]:
     """Makes the records of the whole suite, once."""
     made = _loaded(*_lab_records())
     return lambda: made
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: Callable[[], Loaded]) -> Leaderboard:
+    """The leaderboard of the whole suite."""
+    return build(make_lab())

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +14,12 @@ import pytest
 from vitbench.identity import Slot
 from vitbench.records.index import Entry, Loaded
 from vitbench.records.schema import Record
-from vitbench.reports.formats import FORMATS, to_csv, to_json, to_markdown, to_text
-from vitbench.reports.grids import WIDTH, overview
+from vitbench.reports.formats import FORMATS, to_csv, to_json, to_text
+from vitbench.reports.grids import overview
 from vitbench.reports.leaderboard import Leaderboard, Row, Wanted, build, min_gap
 
 LINEAR, DEPTH, NORMS = "linear_segmentation@ridge", "depth@ridge", "token_norms@mad"
 KNN = "knn_segmentation@hummingbird"  # random: one seed does not stand for all
-
-
-@pytest.fixture(scope="module")
-def lab(make_lab: Callable[[], Loaded]) -> Leaderboard:
-    return build(make_lab())
 
 
 def rows(board: Leaderboard, task: str) -> dict[tuple[str, str], Row]:
@@ -331,50 +324,6 @@ def test_a_record_without_replicates_has_neither_interval_nor_rank(
     assert (row.difference.p, row.rank, row.mark) == (None, None, "")
 
 
-# -- formats ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_same_records_give_the_same_bytes_in_any_order(make_lab: Callable[[], Loaded], lab: Leaderboard) -> None:
-    entries = list(make_lab().entries)
-    random.Random(0).shuffle(entries)
-    again = build(Loaded(tuple(entries)))
-    for write in FORMATS.values():
-        assert write(again) == write(lab)
-
-
-def test_text_fits_the_terminal(lab: Leaderboard) -> None:
-    assert max(map(len, to_text(lab).splitlines())) <= WIDTH
-    assert len(to_text(lab, tables=False)) < len(to_text(lab)) / 2
-
-
-def test_csv_has_every_row_and_every_missing_cell(lab: Leaderboard) -> None:
-    found = list(csv.DictReader(io.StringIO(to_csv(lab))))
-    assert len(found) == sum(len(t.rows) for t in lab.tables) + len(lab.missing)
-    one = next(r for r in found if (r["task"], r["backbone"], r["repair"]) == (LINEAR, "lab_ssl", "zscore"))
-    row = rows(lab, LINEAR)["lab_ssl", "zscore"]
-    assert float(one["value"]) == pytest.approx(row.value)
-    assert row.difference is not None
-    assert float(one["difference"]) == pytest.approx(row.difference.delta, rel=1e-6)
-    assert {r["status"] for r in found} == {"ok", "not_applicable"}
-
-
-def test_json_is_strict_json_with_all_tables(lab: Leaderboard) -> None:
-    data: dict[str, Any] = json.loads(to_json(lab), parse_constant=lambda c: pytest.fail(c))
-    assert [t["task"] for t in data["tables"]] == [t.task for t in lab.tables]
-
-
-def test_what_records_say_is_text_in_markdown(absent: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
-    text = to_markdown(build(loaded(absent("lab_ssl", "none", LINEAR, "failed", "<script>a|b</script> `x`"))))
-    assert "<script>" not in text
-    assert "a\\|b" in text
-
-
-def test_markdown_tables_have_as_many_cells_as_columns(lab: Leaderboard) -> None:
-    for block in to_markdown(lab).split("\n\n"):
-        lines = [line.replace("\\|", "") for line in block.splitlines() if line.startswith("|")]
-        assert len({line.count("|") for line in lines}) <= 1
-
-
 def afterwards(board: Leaderboard, wanted: Wanted) -> Leaderboard:
     """Only the wanted rows of a leaderboard that was made of everything."""
     shown = [
@@ -401,22 +350,3 @@ def test_what_is_not_shown_changes_nothing_that_is(
     few = build(make_lab(), wanted=wanted)
     assert few == afterwards(lab, wanted)
     assert to_text(few) == to_text(afterwards(lab, wanted))
-
-
-def test_flags_are_explained_below_the_table(scored: Callable[..., Record], loaded: Callable[..., Loaded]) -> None:
-    entry = Entry.of(scored("lab_ssl", "none", LINEAR, 50))._replace(flags=("repair_fitted_on_evaluation_data",))
-    text = to_text(build(Loaded((entry,))))
-    assert "lab_ssl†" in text
-    assert "† lab_ssl none: repair_fitted_on_evaluation_data" in text
-
-
-def test_files_that_are_no_records_are_warned_about(
-    scored: Callable[..., Record], loaded: Callable[..., Loaded]
-) -> None:
-    board = replace(
-        build(loaded(scored("lab_ssl", "none", LINEAR, 50))),
-        problems=tuple(f"x{i}.json is truncated" for i in range(9)),
-    )
-    text = to_text(board)
-    assert "warning: x0.json is truncated" in text
-    assert "and 4 more" in text
