@@ -90,7 +90,7 @@ def measure() -> list[Figure]:
 
 def _compared(use: Asked, folder: str, cores: int, threads: Decoders, processes: Decoders) -> list[Figure]:
     processes.close()
-    use.run(folder, BATCH, threads)  # imports and indexes
+    use.run(folder, use.images // 4, threads)  # imports, indexes, and grows the heaps that threads keep
     memory = _memory(use, folder, "threads", threads)  # before there are processes
     started = time.perf_counter()
     use.run(folder, BATCH, processes)
